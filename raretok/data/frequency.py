@@ -1,0 +1,91 @@
+"""Unigram counts → frequency bands of token types (method §2)."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from numpy import ndarray
+
+from raretok.errors import RaretokError
+
+RARE_MASS = 0.05
+COMMON_MASS = 0.5
+DECILES = tuple(f"decile {k}" for k in range(1, 11))
+"""Tenths of the token mass, from the rarest types (1) to the most frequent (10)."""
+
+
+@dataclass(frozen=True)
+class UnigramCounts:
+    """How often each token type occurs in a stated corpus."""
+
+    counts: Int[ndarray, " vocab"]
+    source: str
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the counts."""
+        return hashlib.sha256(np.ascontiguousarray(self.counts, dtype=np.int64).tobytes()).hexdigest()
+
+
+def count_tokens(ids: Int[ndarray, " token"], vocab: int, source: str) -> UnigramCounts:
+    """Count every token type of a corpus."""
+    return UnigramCounts(np.bincount(ids, minlength=vocab).astype(np.int64), source)
+
+
+def load_counts(path: Path, vocab: int) -> UnigramCounts:
+    """Read known training counts: a ``.npy`` vector, or a ``.json`` list, of one count per token id.
+
+    Raises:
+        RaretokError: unreadable file, another length than the vocabulary, or negative or non-integer counts.
+    """
+    if path.suffix not in (".npy", ".json") or not path.is_file():
+        raise RaretokError(f"no counts file {path}: give an existing .npy or .json file of {vocab} counts")
+    try:
+        raw = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.asarray(json.loads(path.read_text()))
+    except (ValueError, OSError, EOFError, RecursionError, OverflowError, TypeError) as error:
+        raise RaretokError(f"{path.name} is not a readable counts file ({error}): write it again") from None
+    if raw.ndim != 1 or len(raw) != vocab:
+        raise RaretokError(
+            f"{path.name} holds counts of shape {raw.shape}, but the model has {vocab} token types: "
+            "give the counts of this model's own tokenizer"
+        )
+    if raw.dtype.kind not in "iuf" or (raw < 0).any() or not np.isfinite(raw).all() or (raw % 1 != 0).any():
+        raise RaretokError(f"{path.name} holds values that are not counts: give whole numbers ≥ 0")
+    if not raw.any():
+        raise RaretokError(f"{path.name} holds only zeros: give the counts of a corpus")
+    return UnigramCounts(raw.astype(np.int64), path.name)
+
+
+def cumulative_mass(counts: Int[ndarray, " vocab"]) -> Float[ndarray, " vocab"]:
+    """Share of all tokens whose type is no more frequent than this one; types of equal count share one value."""
+    values, inverse = np.unique(counts, return_inverse=True)
+    mass = np.bincount(inverse, weights=counts, minlength=len(values))
+    return (np.cumsum(mass) / counts.sum())[inverse]
+
+
+def type_bands(counts: Int[ndarray, " vocab"]) -> dict[str, Bool[ndarray, " vocab"]]:
+    """Bands of token types by frequency; a type that never occurs is in none.
+
+    ``rare``: the rarest types that together make up at most 5 % of the token mass. ``common``: the most frequent types
+    that make up at least half of it. ``half of types``: the rarer half of the types that occur (the published band).
+    ``decile k``: tenths of the token mass. Types of equal count are never split between bands.
+    """
+    occurs = counts > 0
+    mass = cumulative_mass(counts)
+    below = mass - _mass_at(counts)
+    rank = np.searchsorted(np.sort(counts[occurs]), counts, side="right") / max(occurs.sum(), 1)
+    bands = {
+        "rare": occurs & (mass <= RARE_MASS),
+        "common": occurs & (mass > 1 - COMMON_MASS),
+        "half of types": occurs & (rank <= 0.5),
+    }
+    decile = np.clip(np.floor((below + mass) / 2 * 10).astype(int), 0, 9)
+    return bands | {name: occurs & (decile == k) for k, name in enumerate(DECILES)}
+
+
+def _mass_at(counts: Int[ndarray, " vocab"]) -> Float[ndarray, " vocab"]:
+    values, inverse, types = np.unique(counts, return_inverse=True, return_counts=True)
+    return (values * types / counts.sum())[inverse]

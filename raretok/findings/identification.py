@@ -1,0 +1,170 @@
+"""Which neurons matter for rare tokens: effects by band, their reliability, and two definitions of the neurons.
+
+Controlled (method §4): the rare-specific effect S = net(rare) − net(matched) differs from 0 at FDR q ≤ 0.05 on half A and
+has the same sign on half B. As published: the head of the rank curve of |net|, within sign class, over positions chosen
+by the frequency of the token that is read.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+from numpy import ndarray
+
+from raretok.ablation import DocumentSums
+from raretok.stats.resampling import (
+    RESAMPLES,
+    SPLITS,
+    bootstrap_counts,
+    bootstrap_ratio,
+    fdr,
+    ratio,
+    reliability,
+    split_halves,
+    top,
+    two_sided_p,
+)
+
+Q = 0.05
+HEAD = int(np.exp(3.5))
+"""The published head of a rank curve: ln rank < 3.5, that is ranks 1 to 33."""
+
+
+@dataclass(frozen=True)
+class Halves:
+    """Sums with the half (0 A, 1 B) of each of their documents and the names of their bands."""
+
+    sums: DocumentSums
+    half: Int[ndarray, " document"]
+    bands: tuple[str, ...]
+
+    def of(self, band: str, which: int | None = None) -> tuple[Float[ndarray, "d neuron"], Float[ndarray, " d"]]:
+        """Net sums and weights of one band, of all documents or of one half."""
+        rows = slice(None) if which is None else self.half == which
+        k = self.bands.index(band)
+        return self.sums.net[rows, k], self.sums.weight[rows, k]
+
+
+def effects(data: Halves, seed: int) -> pd.DataFrame:
+    """Effects of every neuron in every band, a row for each; all effects in nats.
+
+    Columns: ``band``, ``neuron``, ``n`` (positions ablated), ``net`` (mean Δ; > 0 the neuron helps), ``se`` (document
+    bootstrap), ``low`` and ``high`` (95 % interval), ``activity`` (mean |Δ|), ``net_a`` and ``net_b`` (halves of the documents).
+    """
+    counts = bootstrap_counts(len(data.half), RESAMPLES, seed)
+    frames = []
+    for k, band in enumerate(data.bands):
+        net, weight = data.of(band)
+        draws = bootstrap_ratio(net, weight, counts)
+        low, high = np.nanpercentile(draws, [2.5, 97.5], axis=0)
+        frames.append(
+            pd.DataFrame(
+                {
+                    "band": band,
+                    "neuron": np.arange(net.shape[1]),
+                    "n": int(data.sums.count[:, k].sum()),
+                    "net": ratio(net, weight),
+                    "se": np.nanstd(draws, axis=0, ddof=1),
+                    "low": low,
+                    "high": high,
+                    "activity": ratio(data.sums.activity[:, k], weight),
+                    "net_a": ratio(*data.of(band, 0)),
+                    "net_b": ratio(*data.of(band, 1)),
+                }
+            )
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
+def reliabilities(data: Halves, seed: int) -> pd.DataFrame:
+    """Split-half reliability of the neurons' net effects, a row a band.
+
+    Columns: ``band``; ``reliability`` (median over random splits of the documents), ``low``, ``high`` (95 % range over the
+    splits); ``a_b`` (the split into halves A and B that selection and report use).
+    """
+    splits = split_halves(len(data.half), SPLITS, seed)
+    fixed = (data.half == 0)[None].astype(float)
+    records = []
+    for band in data.bands:
+        low, middle, high = np.nanpercentile(reliability(*data.of(band), splits), [2.5, 50, 97.5])
+        a_b = float(reliability(*data.of(band), fixed)[0])
+        records.append({"band": band, "reliability": middle, "low": low, "high": high, "a_b": a_b})
+    return pd.DataFrame(records)
+
+
+def identify(data: Halves, seed: int) -> pd.DataFrame:
+    """The rare-specific effect of every neuron and which definitions it meets, a row a neuron; effects in nats.
+
+    Columns: ``neuron``; ``s``, ``se``, ``low``, ``high`` (all documents); ``s_a``, ``se_a``, ``p``, ``q`` (half A, selection);
+    ``s_b``, ``se_b`` (half B, report); ``direction`` (boost: net > 0 on rare targets, suppress: < 0); ``controlled`` and
+    ``published`` (the two definitions); ``published_net`` (what the published ranking is made of) and ``published_rank``.
+    """
+    whole, parts = _specific(data, None, seed), [_specific(data, h, seed + 1 + h) for h in (0, 1)]
+    (s, draws), (s_a, draws_a), (s_b, draws_b) = whole, *parts
+    low, high = np.percentile(draws, [2.5, 97.5], axis=0)
+    se_a = draws_a.std(0, ddof=1)
+    p = two_sided_p(s_a, se_a, int((data.half == 0).sum()))
+    q = fdr(p)
+    published_net = ratio(*data.of("half of types input"))
+    published, rank = published_head(published_net)
+    return pd.DataFrame(
+        {
+            "neuron": np.arange(len(s)),
+            "s": s,
+            "se": draws.std(0, ddof=1),
+            "low": low,
+            "high": high,
+            "s_a": s_a,
+            "se_a": se_a,
+            "p": p,
+            "q": q,
+            "s_b": s_b,
+            "se_b": draws_b.std(0, ddof=1),
+            "direction": np.where(ratio(*data.of("rare")) > 0, "boost", "suppress"),
+            "controlled": (q <= Q) & (np.sign(s_a) == np.sign(s_b)),
+            "published": published,
+            "published_net": published_net,
+            "published_rank": rank,
+        }
+    )
+
+
+def _specific(
+    data: Halves, which: int | None, seed: int
+) -> tuple[Float[ndarray, " neuron"], Float[ndarray, "resample neuron"]]:
+    """S and its bootstrap draws; rare and matched positions are resampled with the same documents."""
+    rare, matched = data.of("rare", which), data.of("matched", which)
+    counts = bootstrap_counts(len(rare[1]), RESAMPLES, seed)
+    draws = bootstrap_ratio(*rare, counts) - bootstrap_ratio(*matched, counts)
+    return ratio(*rare) - ratio(*matched), draws
+
+
+def published_head(net: Float[ndarray, " neuron"]) -> tuple[Bool[ndarray, " neuron"], Int[ndarray, " neuron"]]:
+    """The published definition: the first ``HEAD`` ranks of |net| within each sign class; and the ranks, from 1."""
+    head = np.zeros(len(net), dtype=bool)
+    rank = np.zeros(len(net), dtype=int)
+    for members in (np.flatnonzero(net > 0), np.flatnonzero(net <= 0)):
+        order = members[np.argsort(-np.abs(net[members]), kind="stable")]
+        rank[order] = np.arange(1, len(order) + 1)
+        head[members] = top(np.abs(net[members]), HEAD)
+    return head, rank
+
+
+def overlap(found: pd.DataFrame) -> pd.DataFrame:
+    """How the two definitions agree: neurons in each, in both, and Jaccard similarity, by direction and together."""
+    records = []
+    for direction in ("boost", "suppress", "both"):
+        part = found if direction == "both" else found[found["direction"] == direction]
+        controlled, published = part["controlled"], part["published"]
+        both, either = int((controlled & published).sum()), int((controlled | published).sum())
+        records.append(
+            {
+                "direction": direction,
+                "controlled": int(controlled.sum()),
+                "published": int(published.sum()),
+                "in both": both,
+                "jaccard": both / either if either else float("nan"),
+            }
+        )
+    return pd.DataFrame(records)

@@ -1,0 +1,1 @@
+"""Models: a name becomes a readout (five tensors) and a trace (activations); all knowledge of architectures is here."""

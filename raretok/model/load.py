@@ -1,0 +1,237 @@
+"""A name → a model in memory with its tokenizer, readout and identity; nothing is ever downloaded here."""
+
+import hashlib
+import warnings
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from raretok import embedded
+from raretok.errors import RaretokError
+from raretok.model.readout import Readout, check_readout, extract_readout
+from raretok.model.registry import ModelEntry, find_model
+from raretok.store import Store
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to be measured: a TransformerBridge, its tokenizer and its checked readout."""
+
+    entry: ModelEntry
+    bridge: Any
+    tokenizer: Any
+    readout: Readout
+    readout_error: float
+
+    @property
+    def layer(self) -> int:
+        """Index of the last block."""
+        return int(self.bridge.cfg.n_layers) - 1
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.readout.w_out.device
+
+
+def pick_device(device: str) -> torch.device:
+    """``auto`` is CUDA or MPS where present, else the CPU."""
+    if device != "auto":
+        return torch.device(device)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _source(entry: ModelEntry, step: int | None) -> tuple[str, dict[str, Any]]:
+    """What ``from_pretrained`` takes: a directory or hub id, and its keyword arguments."""
+    revision = entry.revision(step)
+    if entry.kind == "embedded":
+        return str(Store().entry("model", {"sha256": entry.sha256}, partial(_dequantise, entry))), {}
+    if entry.kind == "path":
+        return entry.source, {}
+    return entry.source, {"revision": revision}
+
+
+def _dequantise(entry: ModelEntry, folder: Path) -> None:
+    """Write an embedded model in the common format, once: reading its own takes half a minute."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    path = _embedded_file(entry)
+    options = {"gguf_file": path.name, "local_files_only": True}
+    AutoTokenizer.from_pretrained(path.parent, **options).save_pretrained(folder)
+    read = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **options)
+    del read.config.quantization_config  # a model marked as quantised cannot be saved
+    model = AutoModelForCausalLM.from_config(read.config, dtype=torch.float32)
+    model.load_state_dict(read.state_dict())
+    model.save_pretrained(folder)
+
+
+def _embedded_file(entry: ModelEntry) -> Path:
+    assert entry.package
+    assert entry.sha256
+    [path] = embedded.files(entry.package, entry.source)
+    embedded.checked([path], entry.sha256, entry.name)
+    return path
+
+
+def model_digest(entry: ModelEntry, step: int | None) -> str:
+    """What identifies the weights: the digest of the files, or the commit of a hub revision on this machine.
+
+    Raises:
+        RaretokError: the model has no such step, or is not on this machine; the message says how to get it.
+    """
+    revision = entry.revision(step)
+    if entry.kind == "embedded":
+        _embedded_file(entry)
+        return str(entry.sha256)
+    if entry.kind == "path":
+        paths = sorted(
+            p for p in Path(entry.source).iterdir() if p.suffix in (".safetensors", ".json", ".model", ".txt")
+        )
+        return hashlib.sha256("".join(embedded.digest_files((p.resolve(),)) for p in paths).encode()).hexdigest()
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(entry.source, revision=revision, local_files_only=True)
+    except Exception as error:
+        raise _missing(entry, step, error) from None
+    return f"{entry.source}@{Path(folder).name}"
+
+
+def _missing(entry: ModelEntry, step: int | None, error: Exception) -> RaretokError:
+    fetch = f"raretok fetch {entry.name}" + (f" --step {step}" if step is not None else "")
+    return RaretokError(
+        f"{entry.name} is not on this machine ({type(error).__name__}): run `{fetch}` where the hub can be reached"
+    )
+
+
+def load_tokenizer(name: str, step: int | None = None) -> Any:
+    """The model's own tokenizer."""
+    from transformers import AutoTokenizer
+
+    entry = find_model(name)
+    where, options = _source(entry, step)
+    try:
+        return AutoTokenizer.from_pretrained(where, local_files_only=True, **options)
+    except OSError as error:
+        raise _missing(entry, step, error) from None
+
+
+def bos_id(tokenizer: Any, entry: ModelEntry) -> int | None:
+    """Id of the token that starts a window, None where the model has none."""
+    return int(tokenizer.convert_tokens_to_ids(entry.bos)) if entry.bos else tokenizer.bos_token_id
+
+
+def load_model(
+    name: str, step: int | None = None, device: str = "auto", dtype: torch.dtype = torch.float32
+) -> LoadedModel:
+    """Load a model that is on this machine, and hold its readout to its own logits.
+
+    Args:
+        name: a known name, a directory or a hub id, see ``raretok models``.
+        step: training step, for models with checkpoints.
+        device: ``auto``, ``cpu``, ``cuda`` …
+        dtype: float32 for studies, float64 for reference numbers.
+
+    Raises:
+        RaretokError: unknown, missing, damaged or unsupported model.
+    """
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    entry = find_model(name)
+    logging.disable_progress_bar()
+    tokenizer = load_tokenizer(name, step)
+    where, options = _source(entry, step)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = AutoModelForCausalLM.from_pretrained(
+                where, local_files_only=True, dtype=torch.float32, trust_remote_code=False, **options
+            )
+    except OSError as error:
+        if entry.kind == "path":
+            raise RaretokError(
+                f"{entry.source} holds no loadable model ({error}): write it with save_pretrained"
+            ) from None
+        raise _missing(entry, step, error) from None
+    except SafetensorError as error:
+        raise RaretokError(f"model.safetensors in {where} is damaged ({error}): fetch or write it again") from None
+    except (ValueError, RuntimeError, KeyError) as error:
+        raise RaretokError(f"{entry.name} could not be loaded as a causal language model: {error}") from None
+    model = model.to(device=pick_device(device), dtype=dtype).eval().requires_grad_(False)
+    if dtype == torch.float64:
+        _keep_float64(model)
+    readout = extract_readout(model)
+    bridge = TransformerBridge.boot_transformers(
+        model.config._name_or_path or entry.name,
+        hf_model=model,
+        tokenizer=tokenizer,
+        dtype=dtype,
+        device=readout.w_out.device,
+    )
+    loaded = LoadedModel(entry, bridge, tokenizer, readout, 0.0)
+    return LoadedModel(entry, bridge, tokenizer, readout, _self_check(loaded))
+
+
+def _self_check(model: LoadedModel) -> float:
+    ids = torch.arange(64, device=model.device).reshape(2, 32) * 7 % min(model.readout.vocab, len(model.tokenizer))
+    logits, cache = forward(model, ids)
+    residual = cache[f"blocks.{model.layer}.hook_resid_post"]
+    return check_readout(model.readout, residual.flatten(0, 1), logits.flatten(0, 1), model.entry.name)
+
+
+def forward(model: LoadedModel, ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """One forward pass: logits, and the two activations a study needs, by hook name."""
+    names = {f"blocks.{model.layer}.mlp.hook_post", f"blocks.{model.layer}.hook_resid_post"}
+    with torch.inference_mode():
+        logits, cache = model.bridge.run_with_cache(ids, names_filter=lambda n: n in names)
+    return logits, {name: cache[name] for name in names}
+
+
+def _keep_float64(model: torch.nn.Module) -> None:
+    """RMSNorm in transformers computes in float32 whatever its input; a float64 reference must not."""
+
+    def norm(module: Any, x: Tensor) -> Tensor:
+        return module.weight * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + module.variance_epsilon)
+
+    for module in model.modules():
+        if type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
+            module.forward = partial(norm, module)
+
+
+def is_here(entry: ModelEntry) -> bool:
+    """Whether a model (of a hub model, any revision's weights) is on this machine."""
+    try:
+        if entry.kind == "embedded":
+            assert entry.package
+            return bool(embedded.files(entry.package, entry.source))
+        model_digest(entry, None)
+    except RaretokError:
+        return False
+    return True
+
+
+def fetch_model(name: str, step: int | None = None) -> str:
+    """Download a hub model (its PyTorch weights and tokenizer) to this machine, or install an embedded one; its place."""
+    entry = find_model(name)
+    if entry.kind == "embedded":
+        assert entry.package
+        embedded.install((entry.package,))
+        return entry.source
+    if entry.kind == "path":
+        return entry.source
+    from huggingface_hub import snapshot_download
+
+    patterns = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.txt"]
+    try:
+        return str(snapshot_download(entry.source, revision=entry.revision(step), allow_patterns=patterns))
+    except OSError as error:
+        raise RaretokError(f"{entry.source} could not be fetched ({type(error).__name__}: {error})") from None

@@ -1,0 +1,159 @@
+"""The readout: the five tensors between the last MLP's neurons and the logits, taken out of a model and checked.
+
+Everything the package knows about architectures is in this file (after the manner of tuned-lens). A model whose final
+layers are not of the supported form is refused by name; a model that looks right but is not fails the self-check.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from raretok.errors import RaretokError
+
+
+@dataclass(frozen=True)
+class Readout:
+    """How a residual stream becomes logits: final norm (``gain``, ``bias``, ``eps``, centring) and unembedding.
+
+    ``logits = norm(r) @ unembed + unembed_bias`` with ``norm(r) = gain · C r / √(|C r|²/d_model + eps) + bias``; C is
+    centring for LayerNorm and the identity for RMSNorm. ``w_out[i]`` is what neuron i adds to the residual stream.
+    """
+
+    w_out: Float[Tensor, "neuron d_model"]
+    gain: Float[Tensor, " d_model"]
+    bias: Float[Tensor, " d_model"]
+    eps: float
+    centred: bool
+    unembed: Float[Tensor, "d_model vocab"]
+    unembed_bias: Float[Tensor, " vocab"]
+
+    @property
+    def neurons(self) -> int:
+        """Width of the last MLP layer, d_mlp."""
+        return self.w_out.shape[0]
+
+    @property
+    def vocab(self) -> int:
+        """Number of token types, padded ones included where the model's own logits include them."""
+        return self.unembed.shape[1]
+
+    def to(self, *args: Any) -> "Readout":
+        """The same readout on another device or in another dtype."""
+        fields = ("w_out", "gain", "bias", "unembed", "unembed_bias")
+        return replace(self, **{name: getattr(self, name).to(*args) for name in fields})
+
+    def centre(self, x: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]:
+        """C x: minus its mean over d_model for LayerNorm, unchanged for RMSNorm."""
+        return x - x.mean(-1, keepdim=True) if self.centred else x
+
+    def scale(self, residual: Float[Tensor, "row d_model"]) -> Float[Tensor, " row"]:
+        """σ: what the final norm divides by."""
+        return (self.centre(residual).square().mean(-1) + self.eps).sqrt()
+
+    @property
+    def constant(self) -> Float[Tensor, " vocab"]:
+        """b: the part of the logits that does not depend on the residual stream."""
+        return self.bias @ self.unembed + self.unembed_bias
+
+    def logits(self, residual: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
+        """The model's logits, from the residual stream after its last block."""
+        normed = self.centre(residual) / self.scale(residual)[:, None] * self.gain
+        return normed @ self.unembed + self.constant
+
+
+# The last block's MLP output matrix and the final norm, by where the common families of decoders keep them.
+_LAYOUTS = (
+    ("transformer.h", "mlp.c_proj", "transformer.ln_f"),  # GPT-2
+    ("gpt_neox.layers", "mlp.dense_4h_to_h", "gpt_neox.final_layer_norm"),  # GPT-NeoX, Pythia
+    ("model.layers", "mlp.down_proj", "model.norm"),  # LLaMA, SmolLM2, Mistral, Qwen, OLMo
+)
+
+
+def extract_readout(model: nn.Module) -> Readout:
+    """Take the readout out of a Hugging Face causal language model.
+
+    Raises:
+        RaretokError: the architecture is not of the supported form, or a weight is NaN or infinite.
+    """
+    config = model.config
+    name = type(model).__name__
+    _refuse_unsupported(name, config)
+    layout = next((paths for paths in _LAYOUTS if _get(model, paths[0]) is not None), None)
+    if layout is None:
+        raise RaretokError(f"{name} is not supported: its blocks are not where GPT-2, GPT-NeoX or LLaMA keep them")
+    blocks_path, out_path, norm_path = layout
+    block, norm = _get(model, blocks_path)[-1], _get(model, norm_path)
+    head = model.get_output_embeddings()  # type: ignore[operator]
+    out = _get(block, out_path)
+    if out is None:
+        raise RaretokError(f"{name} is not supported: its last block has no {out_path} (mixture of experts?)")
+    for extra in ("post_feedforward_layernorm", "post_mlp_layernorm"):
+        if hasattr(block, extra):
+            raise RaretokError(f"{name} is not supported: its MLP is followed by a norm ({extra})")
+    if norm is None or head is None:
+        raise RaretokError(f"{name} is not supported: it has no final norm or no unembedding")
+    rms = "RMS" in type(norm).__name__
+    # Conv1D (GPT-2) keeps [neuron, d_model], Linear keeps [d_model, neuron]; a norm without weights (OLMo) has gain 1.
+    w_out = out.weight if type(out).__name__ == "Conv1D" else out.weight.T
+    d_model = w_out.shape[1]
+    gain = getattr(norm, "weight", None)
+    bias = getattr(norm, "bias", None)
+    eps = next(float(getattr(norm, n)) for n in ("variance_epsilon", "eps") if hasattr(norm, n))
+    head_bias = getattr(head, "bias", None)
+    readout = Readout(
+        w_out=w_out.detach().contiguous(),
+        gain=(torch.ones(d_model) if gain is None else gain.detach()).to(w_out),
+        bias=(torch.zeros(d_model) if bias is None else bias.detach()).to(w_out),
+        eps=eps,
+        centred=not rms,
+        unembed=head.weight.detach().T,
+        unembed_bias=(torch.zeros(head.weight.shape[0]) if head_bias is None else head_bias.detach()).to(w_out),
+    )
+    for field in ("w_out", "gain", "bias", "unembed", "unembed_bias"):
+        if not getattr(readout, field).isfinite().all():
+            raise RaretokError(
+                f"{name} has NaN or infinite values in {field}: the checkpoint is damaged, fetch it again"
+            )
+    return readout
+
+
+def _get(module: Any, path: str) -> Any:
+    for part in path.split("."):
+        module = getattr(module, part, None)
+        if module is None:
+            return None
+    return module
+
+
+def _refuse_unsupported(name: str, config: Any) -> None:
+    reasons = {
+        "an encoder–decoder": getattr(config, "is_encoder_decoder", False),
+        "a model with a soft cap on its logits": getattr(config, "final_logit_softcapping", None),
+        "a mixture of experts": getattr(config, "num_local_experts", None) or getattr(config, "num_experts", None),
+        "a model that scales its logits": getattr(config, "logits_scaling", 1.0) != 1.0,
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise RaretokError(f"{name} is not supported: it is {reason}, and its readout is not of the form needed")
+
+
+def check_readout(
+    readout: Readout, residual: Float[Tensor, "row d_model"], logits: Float[Tensor, "row vocab"], name: str
+) -> float:
+    """Largest error of the readout against the model's own logits, relative to their spread; an error stops the run.
+
+    Raises:
+        RaretokError: the error is above what rounding explains (1e-4 in float32, 1e-9 in float64).
+    """
+    spread = float(logits.std())
+    error = float((readout.logits(residual) - logits).abs().max()) / max(spread, 1e-30)
+    limit = 1e-9 if logits.dtype == torch.float64 else 1e-4
+    if not error <= limit:
+        raise RaretokError(
+            f"{name}: the readout misses the model's logits by {error:.1e} of their spread (allowed {limit:.0e}): "
+            "its final layers are not of the supported form"
+        )
+    return error

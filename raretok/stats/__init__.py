@@ -1,0 +1,1 @@
+"""Generic statistics: no model in sight."""

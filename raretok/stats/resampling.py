@@ -1,0 +1,80 @@
+"""Uncertainty by resampling whole documents, reliability between halves, and false-discovery control (method §4)."""
+
+import numpy as np
+from jaxtyping import Bool, Float
+from numpy import ndarray
+from scipy import stats
+
+RESAMPLES = 1000
+SPLITS = 200
+
+
+def ratio(sums: Float[ndarray, "document neuron"], weight: Float[ndarray, " document"]) -> Float[ndarray, " neuron"]:
+    """Weighted mean over all documents: Σ sums / Σ weight; NaN where no document has weight."""
+    total = weight.sum()
+    return sums.sum(0) / total if total > 0 else np.full(sums.shape[1], np.nan)
+
+
+def bootstrap_counts(documents: int, resamples: int, seed: int) -> Float[ndarray, "resample document"]:
+    """How often each document is drawn in each resample; every row sums to ``documents``."""
+    generator = np.random.default_rng(seed)
+    return generator.multinomial(documents, np.full(documents, 1 / documents), size=resamples).astype(float)
+
+
+def bootstrap_ratio(
+    sums: Float[ndarray, "document neuron"],
+    weight: Float[ndarray, " document"],
+    counts: Float[ndarray, "resample document"],
+) -> Float[ndarray, "resample neuron"]:
+    """The weighted mean in every resample of documents."""
+    total = counts @ weight
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (counts @ sums) / total[:, None]
+
+
+def split_halves(documents: int, splits: int, seed: int) -> Float[ndarray, "split document"]:
+    """Random halves: 1 for documents of the first half, 0 for the second."""
+    generator = np.random.default_rng(seed)
+    return generator.permuted(np.tile(np.arange(documents) % 2, (splits, 1)), axis=1).astype(float)
+
+
+def reliability(
+    sums: Float[ndarray, "document neuron"],
+    weight: Float[ndarray, " document"],
+    halves: Float[ndarray, "split document"],
+) -> Float[ndarray, " split"]:
+    """Spearman–Brown corrected correlation 2r / (1 + r) of the neurons' means in two halves of the documents.
+
+    How well a ranking by all documents would repeat on as many new ones; at most 1, near 0 for pure noise. One value
+    for each split; NaN where a half has no weight or no spread.
+    """
+    first, second = (bootstrap_ratio(sums, weight, h) for h in (halves, 1 - halves))
+    r = _row_correlation(first, second)
+    return 2 * r / (1 + r)
+
+
+def _row_correlation(a: Float[ndarray, "row neuron"], b: Float[ndarray, "row neuron"]) -> Float[ndarray, " row"]:
+    a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
+
+
+def two_sided_p(
+    estimate: Float[ndarray, " neuron"], error: Float[ndarray, " neuron"], documents: int
+) -> Float[ndarray, " neuron"]:
+    """p of estimate/error under Student's t with documents − 1 degrees of freedom; 1 where the error is 0 or missing."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        t = np.where(error > 0, np.abs(estimate) / error, 0.0)
+    return np.asarray(2 * stats.t.sf(t, max(documents - 1, 1)))
+
+
+def fdr(p: Float[ndarray, " test"]) -> Float[ndarray, " test"]:
+    """Benjamini–Hochberg q-values."""
+    return np.asarray(stats.false_discovery_control(p, method="bh"))
+
+
+def top(values: Float[ndarray, " neuron"], count: int) -> Bool[ndarray, " neuron"]:
+    """Which entries are among the ``count`` largest."""
+    chosen = np.zeros(len(values), dtype=bool)
+    chosen[np.argsort(-values, kind="stable")[:count]] = True
+    return chosen

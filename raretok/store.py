@@ -1,0 +1,156 @@
+"""Content-addressed results: an entry is a folder that appears whole or not at all, and is checked before it is read.
+
+Layout: ``<root>/<kind>/<key>/`` with the files of the entry and ``manifest.json``, which names every file's SHA-256. An entry
+is written to a temporary folder beside its place and renamed into it, so a kill leaves either nothing or everything.
+The key is a hash of what changes the content, so a stale entry is one that is never asked for again.
+"""
+
+import ast
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from raretok.errors import RaretokError
+
+FOLDER = ".raretok"
+logger = logging.getLogger(__name__)
+
+
+def default_root() -> Path:
+    """``$RARETOK_STORE``, or ``.raretok`` in the nearest folder upward that has one or holds a book, or here."""
+    if named := os.environ.get("RARETOK_STORE"):
+        return Path(named)
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / FOLDER).is_dir() or (folder / "_toc.yml").is_file():
+            return folder / FOLDER
+    return here / FOLDER
+
+
+def hash_of(inputs: Mapping[str, Any]) -> str:
+    """Key of an entry: SHA-256 of its inputs as canonical JSON, 20 hex digits."""
+    text = json.dumps(inputs, sort_keys=True, ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+@cache
+def code_digest(*parts: str) -> str:
+    """Digest of the package's modules under ``parts``, blind to comments, docstrings and layout.
+
+    A part of every key: results of code that has changed since are not found.
+    """
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    for part in parts:
+        for path in sorted((root / part).rglob("*.py")) if (root / part).is_dir() else [root / f"{part}.py"]:
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            for node in ast.walk(tree):
+                body = getattr(node, "body", None)
+                if (
+                    isinstance(body, list)
+                    and body
+                    and isinstance(body[0], ast.Expr)
+                    and isinstance(body[0].value, ast.Constant)
+                ):
+                    node.body = body[1:]  # type: ignore[attr-defined]
+            digest.update(path.relative_to(root).as_posix().encode() + ast.dump(tree).encode())
+    return digest.hexdigest()[:16]
+
+
+class Store:
+    """A folder of entries."""
+
+    def __init__(self, root: Path | str | None = None) -> None:
+        """``root``: where the entries are; by default ``default_root()``."""
+        self.root = Path(root) if root else default_root()
+
+    def path(self, kind: str, inputs: Mapping[str, Any]) -> Path:
+        """Where the entry of these inputs is, or would be."""
+        return self.root / kind / hash_of(inputs)
+
+    def entry(self, kind: str, inputs: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
+        """The folder of the entry, built by ``build(folder)`` if it is not there or not intact.
+
+        Raises:
+            RaretokError: the store cannot be written.
+        """
+        place = self.path(kind, inputs)
+        if place.is_dir():
+            fault = _fault(place)
+            if fault is None:
+                return place
+            logger.warning("%s is damaged (%s) and is computed again", place, fault)
+            shutil.rmtree(place, ignore_errors=True)
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=place.parent))
+        except OSError as error:
+            raise RaretokError(
+                f"the results folder {self.root} cannot be written ({error.strerror}): set RARETOK_STORE to one that can"
+            ) from None
+        try:
+            started = time.perf_counter()
+            build(draft)
+            _write_manifest(draft, inputs, time.perf_counter() - started)
+            try:
+                draft.rename(place)
+            except OSError:
+                if not place.is_dir():
+                    raise
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        return place
+
+    def table(self, kind: str, inputs: Mapping[str, Any], compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """A table, computed once and kept as Parquet."""
+        folder = self.entry(kind, inputs, lambda draft: compute().to_parquet(draft / "table.parquet", index=False))
+        return pd.read_parquet(folder / "table.parquet")
+
+    def arrays(
+        self, kind: str, inputs: Mapping[str, Any], compute: Callable[[], dict[str, np.ndarray]]
+    ) -> dict[str, np.ndarray]:
+        """Named arrays, computed once and kept as ``.npy`` files (no pickle)."""
+
+        def build(draft: Path) -> None:
+            for name, array in compute().items():
+                np.save(draft / f"{name}.npy", array, allow_pickle=False)
+
+        folder = self.entry(kind, inputs, build)
+        return {p.stem: np.load(p, allow_pickle=False) for p in sorted(folder.glob("*.npy"))}
+
+
+def _write_manifest(draft: Path, inputs: Mapping[str, Any], seconds: float) -> None:
+    files = {p.relative_to(draft).as_posix(): _sha256(p) for p in sorted(draft.rglob("*")) if p.is_file()}
+    manifest = {"inputs": dict(inputs), "files": files, "seconds": round(seconds, 3)}
+    with (draft / "manifest.json").open("w", encoding="utf-8") as stream:
+        json.dump(manifest, stream, indent=1, sort_keys=True)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _fault(place: Path) -> str | None:
+    """What is wrong with an entry, None if nothing."""
+    try:
+        manifest = json.loads((place / "manifest.json").read_text(encoding="utf-8"))
+        for name, sha256 in manifest["files"].items():
+            if _sha256(place / name) != sha256:
+                return f"{name} has changed"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"unreadable: {type(error).__name__}"
+    return None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

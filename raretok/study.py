@@ -1,0 +1,318 @@
+"""A study: one model, checkpoint and corpus, measured once; its tables are computed on first call and kept in the store."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy import ndarray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from raretok.ablation import DocumentSums, Replacement, ablate, replaced_by
+from raretok.ablation.reference import hooked_effects
+from raretok.data.frequency import UnigramCounts, count_tokens, load_counts
+from raretok.data.positions import BANDS, Selection, band_table, select
+from raretok.data.text import Corpus, Tokenised, Windows, digest_windows, load_corpus, make_windows, tokenise
+from raretok.errors import RaretokError
+from raretok.findings import identification
+from raretok.model.load import LoadedModel, bos_id, load_model, load_tokenizer, model_digest
+from raretok.model.registry import ModelEntry, find_model
+from raretok.model.tokens import is_word_start, show_tokens
+from raretok.model.trace import Trace, run_trace
+from raretok.store import Store, code_digest, hash_of
+
+CONTEXTS = 5
+"""How many of its strongest contexts are kept for each neuron."""
+CHECK_LIMIT = 5e-5
+"""Largest difference in nats, beyond the tolerance, between the engine and a hooked forward pass in float32."""
+
+
+class StudyConfig(BaseModel):
+    """What defines a study; nothing else changes its numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    model: str = Field("smollm2-135m", description="a known name, a directory or a hub id")
+    step: int | None = Field(None, description="training step, for models with checkpoints")
+    corpus: str = Field("movie-reviews", description="a known name, a .txt .csv .jsonl .parquet path, or a hub id")
+    text_column: str = Field("text", description="field that holds the text, where there are fields")
+    counts: str | None = Field(None, description="a .npy or .json file of training counts; else the corpus is counted")
+    windows: int = Field(256, ge=2, description="how many windows of text")
+    length: int = Field(256, ge=16, description="tokens in a window")
+    sample: int = Field(2000, ge=100, description="positions ablated beside the rare targets and their controls")
+    replacement: Replacement = Field("mean", description="what an ablated activation becomes")
+    tolerance: float = Field(1e-4, gt=0, description="what one Δ may be off by, in nats")
+    seed: int = Field(0, ge=0, description="of documents, samples and resampling")
+
+
+class Study:
+    """Tables about one model on one text. ``device`` and ``store`` do not change the numbers and are in no key.
+
+    >>> Study(model="smollm2-135m", windows=256).identification()  # doctest: +SKIP
+    """
+
+    def __init__(self, *, device: str = "auto", store: Store | Path | str | None = None, **config: Any) -> None:
+        """``config``: the fields of ``StudyConfig``.
+
+        Raises:
+            RaretokError: an unknown or wrongly typed field; the message lists the right ones.
+        """
+        try:
+            self.config = StudyConfig(**config)
+        except ValidationError as error:
+            wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise RaretokError(f"{wrong}. The parameters are {', '.join(StudyConfig.model_fields)}") from None
+        self.device = device
+        self.store = store if isinstance(store, Store) else Store(store)
+
+    # What is read
+
+    @cached_property
+    def entry(self) -> ModelEntry:
+        """The registry's entry of the model."""
+        return find_model(self.config.model)
+
+    @cached_property
+    def weights_digest(self) -> str:
+        """Identity of the weights."""
+        return model_digest(self.entry, self.config.step)
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The documents."""
+        return load_corpus(self.config.corpus, self.config.text_column)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer."""
+        return load_tokenizer(self.config.model, self.config.step)
+
+    @cached_property
+    def model(self) -> LoadedModel:
+        """The model, loaded."""
+        return load_model(self.config.model, self.config.step, self.device)
+
+    @cached_property
+    def text(self) -> Tokenised:
+        """The whole corpus as token ids."""
+        inputs = {
+            "corpus": self.corpus.digest,
+            "column": self.config.text_column,
+            "tokenizer": self.weights_digest,
+            "code": code_digest("data/text"),
+        }
+
+        def encode(texts: list[str]) -> list[list[int]]:
+            return list(self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"])
+
+        arrays = self.store.arrays("tokens", inputs, lambda: vars(tokenise(self.corpus, encode)))
+        return Tokenised(**arrays)
+
+    @cached_property
+    def windows(self) -> Windows:
+        """The windows of text."""
+        c, name = self.config, self.corpus.name
+        bos = bos_id(self.tokenizer, self.entry)
+        return make_windows(self.text, name, c.windows, c.length, bos, c.seed)
+
+    @cached_property
+    def frequency(self) -> UnigramCounts:
+        """Counts of the model's token types."""
+        vocab = max(len(self.tokenizer), int(self.text.ids.max()) + 1)
+        if self.config.counts is not None:
+            return load_counts(Path(self.config.counts), vocab)
+        return count_tokens(self.text.ids, vocab, f"counted in {self.corpus.name}, all {len(self.text.ids):,} tokens")
+
+    # What is measured
+
+    @cached_property
+    def key(self) -> dict[str, Any]:
+        """Everything that changes the numbers, and nothing that does not."""
+        settings = self.config.model_dump(include={"sample", "replacement", "tolerance", "seed"})
+        return {
+            "weights": self.weights_digest,
+            "windows": digest_windows(self.windows),
+            "frequency": self.frequency.digest,
+            "code": code_digest("data", "model", "ablation"),
+            **settings,
+        }
+
+    @cached_property
+    def _measured(self) -> dict[str, ndarray]:
+        return self.store.arrays("effects", self.key, self._measure)
+
+    def _measure(self) -> dict[str, ndarray]:
+        """Forward pass, choice of positions, ablation, and the check against hooks; the arrays to keep."""
+        c = self.config
+        trace = run_trace(self.model, self.windows)
+        word_start = is_word_start(self.tokenizer, len(self.frequency.counts))
+        chosen = select(
+            trace.target, trace.input, trace.loss, trace.position, self.frequency.counts, word_start, c.sample, c.seed
+        )
+        replacing = replaced_by(trace.activation, c.replacement, c.seed)
+        picked = trace[chosen.rows]
+        if replacing.ndim == 2:
+            replacing = replacing[torch.from_numpy(chosen.rows)]
+        error = self._check_against_hooks(trace)
+        sums = ablate(self.model.readout, picked, replacing, chosen.weights, c.tolerance)
+        strongest, where = trace.activation.topk(min(CONTEXTS, len(trace)), dim=0)
+        names = ("target", "input", "window", "document", "half", "position", "loss")
+        return (
+            {name: getattr(trace, name) for name in names}
+            | {"rows": chosen.rows, "weights": chosen.weights}
+            | {"context_row": where.numpy(), "context_activation": strongest.numpy()}
+            | {"activation_mean": trace.activation.double().mean(0).numpy()}
+            | {"net": sums.net, "activity": sums.activity, "weight": sums.weight, "count": sums.count}
+            | {"checks": np.array([self.model.readout_error, error, sums.fallback_share, sums.largest_bound])}
+        )
+
+    def _check_against_hooks(self, trace: Trace) -> float:
+        """Largest difference in nats between the engine and hooked forward passes, on a seeded sample; a failure stops."""
+        rng = np.random.default_rng(self.config.seed)
+        window = int(rng.integers(len(self.windows.tokens)))
+        rows = np.flatnonzero(trace.window == window)
+        neurons = rng.choice(self.model.readout.neurons, 3, replace=False)
+        error = max(self.compare_with_hooks(trace, rows, int(i))["difference"].abs().max() for i in neurons)
+        if not error <= self.config.tolerance + CHECK_LIMIT:
+            raise RaretokError(
+                f"{self.entry.name}: the engine and a hooked forward pass differ by {error:.1e} nats, more than "
+                f"{self.config.tolerance + CHECK_LIMIT:.1e}: this model's last layers are not of the supported form"
+            )
+        return float(error)
+
+    def compare_with_hooks(self, trace: Trace, rows: ndarray, neuron: int) -> pd.DataFrame:
+        """Δ of one neuron at the positions of one window by the engine and by a hooked forward pass, in nats."""
+        from raretok.ablation.exact import neuron_effects
+
+        window = int(trace.window[rows[0]])
+        part = trace[rows]
+        mean = replaced_by(trace.activation, "mean", 0)[neuron]
+        hooked = hooked_effects(self.model, self.windows.tokens[[window]], neuron, mean)[0]
+        delta = (mean - part.activation[:, neuron]).to(self.model.device)
+        target = torch.from_numpy(part.target.astype(np.int64)).to(self.model.device)
+        engine = neuron_effects(self.model.readout, part.residual.to(self.model.device), delta, target, neuron)
+        table = pd.DataFrame(
+            {"neuron": neuron, "position": part.position, "hooked": hooked.cpu(), "engine": engine.cpu()}
+        )
+        return table.assign(difference=table["engine"] - table["hooked"])
+
+    @cached_property
+    def selection(self) -> Selection:
+        """Positions that were ablated, and their weights."""
+        return Selection(self._measured["rows"], self._measured["weights"])
+
+    @cached_property
+    def halves(self) -> identification.Halves:
+        """Per-document sums with the documents' halves."""
+        m = self._measured
+        documents, first = np.unique(m["document"][m["rows"]], return_index=True)
+        sums = DocumentSums(m["net"], m["activity"], m["weight"], m["count"], *map(float, m["checks"][2:]))
+        assert len(documents) == len(sums.net)
+        return identification.Halves(sums, m["half"][m["rows"]][first], BANDS)
+
+    # Tables
+
+    def _table(self, name: str, compute: Any) -> pd.DataFrame:
+        inputs = {"effects": hash_of(self.key), "code": code_digest("findings", "stats", "study")}
+        return self.store.table(name, inputs, compute)
+
+    def bands(self) -> pd.DataFrame:
+        """What each band holds, see ``band_table``."""
+        m = self._measured
+        return self._table("bands", lambda: band_table(self.selection, m["target"], m["loss"], m["document"]))
+
+    def effects(self) -> pd.DataFrame:
+        """Effect of every neuron in every band, see ``findings.identification.effects``."""
+        return self._table("effects-table", lambda: identification.effects(self.halves, self.config.seed))
+
+    def reliability(self) -> pd.DataFrame:
+        """Split-half reliability by band, see ``findings.identification.reliabilities``."""
+        return self._table("reliability", lambda: identification.reliabilities(self.halves, self.config.seed))
+
+    def identification(self) -> pd.DataFrame:
+        """The rare-token neurons by both definitions, see ``findings.identification.identify``."""
+        return self._table("identification", lambda: identification.identify(self.halves, self.config.seed))
+
+    def overlap(self) -> pd.DataFrame:
+        """Agreement of the two definitions, see ``findings.identification.overlap``."""
+        return identification.overlap(self.identification())
+
+    def checks(self) -> pd.DataFrame:
+        """How right the numbers are: ``check``, ``value``, ``unit``, ``meaning``."""
+        values = self._measured["checks"]
+        rows = [
+            ("readout", values[0], "of logit spread", "the five tensors reproduce the model's own logits to this"),
+            ("hooks", values[1], "nats", "the engine and hooked forward passes differ by at most this, on a sample"),
+            ("fallback", values[2], "share", "of the pairs were done exactly, not to second order"),
+            ("bound", values[3], "nats", "no other pair is further from the truth than this, by proof"),
+        ]
+        return pd.DataFrame(rows, columns=["check", "value", "unit", "meaning"])
+
+    def types(self) -> pd.DataFrame:
+        """Every token type that occurs: ``token``, ``text``, ``count``, ``rank`` (1: most frequent), ``band``, ``decile``."""
+        from raretok.data.frequency import DECILES, type_bands
+
+        counts = self.frequency.counts
+        bands = type_bands(counts)
+        ids = np.flatnonzero(counts > 0)
+        order = ids[np.argsort(-counts[ids], kind="stable")]
+        decile = np.select([bands[name] for name in DECILES], list(range(1, len(DECILES) + 1)))
+        band = np.select([bands["rare"], bands["common"]], ["rare", "common"], "between")
+        return pd.DataFrame(
+            {
+                "token": order,
+                "text": show_tokens(self.tokenizer, order),
+                "count": counts[order],
+                "rank": np.arange(1, len(order) + 1),
+                "band": band[order],
+                "decile": decile[order],
+            }
+        )
+
+    def footprint(self, neurons: list[int], top: int = 8) -> pd.DataFrame:
+        """Tokens that a neuron's output row raises and lowers most, per unit of activation before the final scale.
+
+        Columns: ``neuron``, ``rank``, ``promotes``, ``promotes_logit``, ``suppresses``, ``suppresses_logit``. Types that do not
+        occur in the corpus are left out.
+        """
+
+        def compute() -> pd.DataFrame:
+            from raretok.ablation.identity import footprints
+
+            u = footprints(self.model.readout.to("cpu")).u[:, : len(self.frequency.counts)].clone()
+            absent = torch.from_numpy(self.frequency.counts[: u.shape[1]] == 0)
+            high, low = u.masked_fill(absent, -torch.inf).topk(20), (-u).masked_fill(absent, -torch.inf).topk(20)
+            return pd.DataFrame(
+                {
+                    "neuron": np.repeat(np.arange(len(u)), 20),
+                    "rank": np.tile(np.arange(1, 21), len(u)),
+                    "promotes": show_tokens(self.tokenizer, high.indices.flatten().numpy()),
+                    "promotes_logit": high.values.flatten().numpy(),
+                    "suppresses": show_tokens(self.tokenizer, low.indices.flatten().numpy()),
+                    "suppresses_logit": -low.values.flatten().numpy(),
+                }
+            )
+
+        table = self._table("footprint", compute)
+        return table[table["neuron"].isin(neurons) & (table["rank"] <= top)].reset_index(drop=True)
+
+    def contexts(self, neurons: list[int], before: int = 14) -> pd.DataFrame:
+        """Where a neuron is most active: ``neuron``, ``rank``, ``activation``, ``before`` (text read), ``target``, ``loss``."""
+        m = self._measured
+        records = []
+        for i in neurons:
+            for k, row in enumerate(m["context_row"][:, i]):
+                window, position = self.windows.tokens[m["window"][row]], m["position"][row]
+                records.append(
+                    {
+                        "neuron": i,
+                        "rank": k + 1,
+                        "activation": float(m["context_activation"][k, i]),
+                        "before": self.tokenizer.decode(window[max(1, position - before) : position + 1]),
+                        "target": show_tokens(self.tokenizer, [int(m["target"][row])])[0],
+                        "loss": float(m["loss"][row]),
+                    }
+                )
+        return pd.DataFrame(records)

@@ -1,0 +1,114 @@
+"""Three ways to one number: a hooked forward pass, the identity, and the certified pass, on three architectures."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import ARCHITECTURES
+
+from raretok import RaretokError
+from raretok.ablation import ablate, replaced_by
+from raretok.ablation.certified import Certified, psi
+from raretok.ablation.exact import exact_effects
+from raretok.ablation.identity import footprints
+from raretok.ablation.reference import hooked_effects
+from raretok.data.text import Windows
+from raretok.model.load import load_model
+from raretok.model.trace import run_trace
+
+
+def windows_of(count, length=24, seed=0):
+    tokens = np.random.default_rng(seed).integers(0, 300, (count, length)).astype(np.int32)
+    return Windows(tokens, np.arange(count) // 2, np.arange(count) % 2)
+
+
+def traced(models, architecture, dtype, count=3):
+    model = load_model(str(models[architecture]), device="cpu", dtype=dtype)
+    windows = windows_of(count)
+    trace = run_trace(model, windows)
+    mean = replaced_by(trace.activation, "mean", 0)
+    return model, windows, trace, mean
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
+def test_identity_equals_hooked_forward_pass(models, architecture, dtype, limit):
+    model, windows, trace, mean = traced(models, architecture, dtype)
+    target = torch.from_numpy(trace.target.astype(np.int64))
+    effects = exact_effects(model.readout, trace.residual, mean - trace.activation, target)
+    assert effects.abs().max() > 0.01
+    for neuron in (0, 5, model.readout.neurons - 1):
+        hooked = hooked_effects(model, windows.tokens, neuron, mean[neuron]).flatten()
+        assert (hooked - effects[:, neuron]).abs().max() <= limit
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_certified_values_are_within_their_bounds(models, architecture):
+    model, _, trace, mean = traced(models, architecture, torch.float64)
+    target = torch.from_numpy(trace.target.astype(np.int64))
+    delta = mean - trace.activation
+    truth = exact_effects(model.readout, trace.residual, delta, target)
+    for tolerance in (1e-2, 1e-4, 1e-6):
+        effects = Certified(footprints(model.readout), tolerance)(trace.residual, delta, target)
+        assert ((effects.value - truth).abs() <= effects.bound + 1e-12).all()
+        assert effects.bound.max() <= tolerance
+        assert not effects.exact.all()
+
+
+def test_psi_is_smooth_and_increasing():
+    y = torch.linspace(-8, 8, 4001, dtype=torch.float64)
+    exact = torch.where(y == 0, 0.5, (torch.exp(y) - 1 - y) / y.square().clamp_min(1e-300))
+    far = y.abs() > 0.05
+    assert (psi(y)[far] - exact[far]).abs().max() < 1e-10
+    assert (psi(y).diff() > 0).all()
+
+
+@pytest.mark.parametrize("replacement", ["mean", "zero", "resample"])
+def test_sums_are_the_weighted_sums_of_the_effects(models, replacement, monkeypatch):
+    model, _, trace, _ = traced(models, "gpt_neox", torch.float64, count=4)
+    replacing = replaced_by(trace.activation, replacement, 3)
+    target = torch.from_numpy(trace.target.astype(np.int64))
+    truth = exact_effects(model.readout, trace.residual, replacing - trace.activation, target).numpy()
+    weights = np.random.default_rng(0).random((2, len(trace))) * (np.arange(len(trace)) % 3 > 0)
+    results = []
+    for tile_bytes in (1 << 12, 1 << 15, 1 << 26):
+        monkeypatch.setattr("raretok.ablation.TILE_BYTES", tile_bytes)
+        results.append(ablate(model.readout, trace, replacing, weights, tolerance=1e-6))
+    for sums in results:
+        for d, k in np.ndindex(sums.weight.shape):
+            here = trace.document == np.unique(trace.document)[d]
+            assert sums.weight[d, k] == pytest.approx(weights[k, here].sum())
+            assert sums.count[d, k] == (weights[k, here] > 0).sum()
+            assert sums.net[d, k] == pytest.approx(weights[k, here] @ truth[here], abs=1e-6 * here.sum())
+            assert sums.activity[d, k] == pytest.approx(weights[k, here] @ np.abs(truth[here]), abs=1e-6 * here.sum())
+    assert np.abs(results[0].net - results[2].net).max() < 1e-10
+
+
+def test_no_change_has_no_effect(models):
+    model, _, trace, _ = traced(models, "llama", torch.float32, count=1)
+    target = torch.from_numpy(trace.target.astype(np.int64))
+    assert (exact_effects(model.readout, trace.residual, torch.zeros_like(trace.activation), target) == 0).all()
+
+
+def test_a_large_change_is_still_exact(models):
+    """Changes that turn the prediction around neither overflow nor lose the logarithm's argument."""
+    model, _, trace, _ = traced(models, "llama", torch.float32, count=1)
+    target = torch.from_numpy(trace.target.astype(np.int64))
+    delta = 30 * torch.randn(trace.activation.shape, generator=torch.Generator().manual_seed(0))
+    effects = exact_effects(model.readout, trace.residual, delta, target)
+    for i in (0, 7):
+        moved = trace.residual.double() + delta[:, [i]].double() * model.readout.w_out[i].double()
+        readout = model.readout.to(torch.float64)
+        loss = [
+            torch.nn.functional.cross_entropy(readout.logits(r), target, reduction="none")
+            for r in (moved, trace.residual.double())
+        ]
+        truth = loss[0] - loss[1]
+        assert truth.abs().max() > 1
+        assert (effects[:, i] - truth).abs().max() < 1e-4
+
+
+def test_a_broken_activation_stops_the_run(models):
+    model, _, trace, mean = traced(models, "gpt2", torch.float32, count=1)
+    trace.activation[3, 5] = float("nan")
+    with pytest.raises(RaretokError, match="NaN or infinite"):
+        ablate(model.readout, trace, mean, np.ones((1, len(trace))))

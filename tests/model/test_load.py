@@ -1,0 +1,106 @@
+import json
+import shutil
+
+import pytest
+import torch
+from conftest import ARCHITECTURES
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM, MixtralConfig, MixtralForCausalLM
+
+from raretok import RaretokError
+from raretok.model.load import load_model, model_digest
+from raretok.model.readout import check_readout, extract_readout
+from raretok.model.registry import MODELS, PYTHIA_STEPS, find_model
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_readout_reproduces_the_models_logits(models, architecture):
+    plain = AutoModelForCausalLM.from_pretrained(models[architecture])
+    ids = torch.arange(40).reshape(2, 20) * 11 % 400
+    truth = plain(ids).logits
+    loaded = load_model(str(models[architecture]), device="cpu")
+    assert loaded.readout_error < 1e-4
+    assert (loaded.bridge(ids) - truth).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("field", ["gain", "unembed", "eps"])
+def test_a_wrong_readout_fails_its_check(models, field):
+    model = load_model(str(models["gpt2"]), device="cpu")
+    residual = torch.randn(8, 32, generator=torch.Generator().manual_seed(0))
+    logits = model.readout.logits(residual)
+    assert check_readout(model.readout, residual, logits, "m") == 0
+    wrong = getattr(model.readout, field) * 1.01 if field != "eps" else 0.1
+    from dataclasses import replace
+
+    with pytest.raises(RaretokError, match="misses the model's logits"):
+        check_readout(replace(model.readout, **{field: wrong}), residual, logits, "m")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_broken_weights_are_refused(models, tmp_path, value):
+    folder = shutil.copytree(models["llama"], tmp_path / "broken")
+    weights = load_file(folder / "model.safetensors")
+    weights["model.layers.1.mlp.down_proj.weight"][3, 4] = value
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(RaretokError, match="NaN or infinite values in w_out"):
+        load_model(str(folder), device="cpu")
+
+
+def test_truncated_weights_are_refused(models, tmp_path):
+    folder = shutil.copytree(models["gpt2"], tmp_path / "cut")
+    data = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
+    with pytest.raises(RaretokError, match="model.safetensors"):
+        load_model(str(folder), device="cpu")
+
+
+def test_unsupported_architectures_are_refused_by_name():
+    small = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "vocab_size": 50,
+    }
+    gemma = Gemma2ForCausalLM(Gemma2Config(**small, head_dim=8))
+    mixtral = MixtralForCausalLM(MixtralConfig(**small, num_local_experts=2))
+    with pytest.raises(RaretokError, match="Gemma2ForCausalLM is not supported: it is a model with a soft cap"):
+        extract_readout(gemma)
+    with pytest.raises(RaretokError, match="MixtralForCausalLM is not supported: it is a mixture of experts"):
+        extract_readout(mixtral)
+
+
+def test_unknown_names_list_the_known_ones(tmp_path):
+    with pytest.raises(RaretokError, match="unknown model 'smollm': known are smollm2-135m"):
+        find_model("smollm")
+    with pytest.raises(RaretokError, match=r"no config\.json"):
+        find_model(str(tmp_path))
+
+
+def test_a_wrong_step_lists_the_right_ones():
+    assert len(PYTHIA_STEPS) == 154
+    assert MODELS["pythia-70m"].revision(512) == "step512"
+    with pytest.raises(RaretokError, match=r"no step 3: choose one of 0, 1, 2, 4, .*143000 \(154 in all\)"):
+        MODELS["pythia-70m"].revision(3)
+    with pytest.raises(RaretokError, match="no training checkpoints"):
+        MODELS["smollm2-135m"].revision(3)
+
+
+@pytest.mark.parametrize("name", ["pythia-70m", "someone/something"])
+def test_a_hub_model_that_is_not_here_says_how_to_fetch_it(name):
+    with pytest.raises(RaretokError, match=f"run `raretok fetch {name}`"):
+        model_digest(find_model(name), None)
+    with pytest.raises(RaretokError, match=f"run `raretok fetch {name}`"):
+        load_model(name)
+
+
+def test_the_digest_follows_the_weights(models, tmp_path):
+    folder = shutil.copytree(models["gpt2"], tmp_path / "copy")
+    entry = find_model(str(folder))
+    before = model_digest(entry, None)
+    assert before == model_digest(find_model(str(models["gpt2"])), None)
+    config = json.loads((folder / "config.json").read_text())
+    shutil.copytree(folder, tmp_path / "changed")
+    (tmp_path / "changed" / "config.json").write_text(json.dumps(config | {"layer_norm_epsilon": 0.1}))
+    assert model_digest(find_model(str(tmp_path / "changed")), None) != before

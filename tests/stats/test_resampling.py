@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+
+from raretok.stats.resampling import (
+    bootstrap_counts,
+    bootstrap_ratio,
+    fdr,
+    ratio,
+    reliability,
+    split_halves,
+    top,
+    two_sided_p,
+)
+
+
+def test_ratio_by_hand():
+    sums, weight = np.array([[2.0, 0.0], [4.0, 3.0]]), np.array([1.0, 2.0])
+    assert ratio(sums, weight).tolist() == [2.0, 1.0]
+    assert np.isnan(ratio(sums, np.zeros(2))).all()
+
+
+def test_resamples_draw_every_document_alike():
+    counts = bootstrap_counts(30, 4000, 0)
+    assert (counts.sum(1) == 30).all()
+    assert np.abs(counts.mean(0) - 1).max() < 0.1
+
+
+def test_a_resample_equals_repeating_the_documents():
+    rng = np.random.default_rng(0)
+    sums, weight, counts = rng.random((5, 3)), rng.random(5), np.array([[2, 0, 1, 1, 1.0]])
+    repeated = np.repeat(np.arange(5), counts[0].astype(int))
+    assert np.allclose(bootstrap_ratio(sums, weight, counts)[0], ratio(sums[repeated], weight[repeated]))
+
+
+def test_document_bootstrap_covers_where_a_token_one_would_not():
+    """Tokens of one document share a mean: 95 % intervals by documents hold the truth about 95 % of the time."""
+    rng = np.random.default_rng(1)
+    documents, per, trials = 80, 25, 400
+    own = rng.normal(size=(documents, trials))
+    sums = per * own + np.sqrt(per) * rng.normal(size=(documents, trials))
+    draws = bootstrap_ratio(sums, np.full(documents, float(per)), bootstrap_counts(documents, 600, 2))
+    low, high = np.percentile(draws, [2.5, 97.5], axis=0)
+    assert 0.90 <= np.mean((low < 0) & (high > 0)) <= 0.98
+    token_error = np.sqrt((own.var() + 1) / (documents * per))
+    assert draws.std(0).mean() > 3 * token_error
+
+
+def test_halves_are_disjoint_and_even():
+    halves = split_halves(21, 50, 0)
+    assert set(np.unique(halves)) == {0.0, 1.0}
+    assert set(halves.sum(1)) == {10.0}
+    assert len({tuple(h) for h in halves}) > 40
+
+
+@pytest.mark.parametrize(("signal", "low", "high"), [(0.0, -0.35, 0.35), (1.0, 0.9, 1.0)])
+def test_reliability_of_noise_and_of_signal(signal, low, high):
+    """Var(signal) against noise: with signal s and noise variance 1/documents, reliability is s² / (s² + 1/documents)."""
+    rng = np.random.default_rng(0)
+    sums = rng.normal(size=(40, 500)) + signal * rng.normal(size=500)
+    values = reliability(sums, np.ones(40), split_halves(40, 50, 0))
+    assert low < np.median(values) < high
+    assert (values <= 1).all()
+
+
+def test_p_values_are_uniform_under_the_null():
+    """t statistics of 20 document means."""
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(20, 20_000))
+    p = two_sided_p(data.mean(0), data.std(0, ddof=1) / np.sqrt(20), 20)
+    for level in (0.01, 0.05, 0.5):
+        assert np.mean(p < level) == pytest.approx(level, rel=0.15)
+    assert two_sided_p(np.ones(1), np.zeros(1), 20).tolist() == [1.0]
+
+
+def test_fdr_by_hand():
+    assert fdr(np.array([0.01, 0.04, 0.03, 0.5])) == pytest.approx([0.04, 0.16 / 3, 0.16 / 3, 0.5])
+
+
+def test_top_takes_the_largest():
+    assert top(np.array([3.0, 1.0, 2.0, 5.0]), 2).tolist() == [True, False, False, True]

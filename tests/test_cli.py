@@ -1,0 +1,58 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from raretok.model.registry import MODELS
+
+
+def raretok(*arguments, **environment):
+    import os
+
+    command = [sys.executable, "-c", "from raretok.cli import main; main()", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
+
+
+def test_help_names_every_command():
+    done = raretok("--help")
+    assert done.returncode == 0
+    for command in ("models", "corpora", "fetch", "measure", "neurons"):
+        assert command in done.stdout
+
+
+def test_models_are_listed():
+    rows = json.loads(raretok("models", "--json").stdout)
+    assert [r["model"] for r in rows] == list(MODELS)
+    assert next(r for r in rows if r["model"] == "smollm2-135m")["here"] == "yes"
+
+
+def test_corpora_are_listed():
+    assert {"movie-reviews", "bbc-news"} <= {r["corpus"] for r in json.loads(raretok("corpora", "--json").stdout)}
+
+
+def test_measure_then_neurons(models, corpus_file):
+    study = [models["gpt2"], "--corpus", corpus_file, "--windows", 120, "--length", 64, "--sample", 300]
+    done = raretok("measure", *study)
+    assert done.returncode == 0, done.stderr
+    assert "128 neurons" in done.stdout
+    rows = json.loads(raretok("neurons", *study, "--top", 5, "--json").stdout)
+    assert all(r["q"] <= 0.05 for r in rows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["measure", "nothing"], "unknown model 'nothing'"),
+        (["measure", "--corpus", "nothing"], "unknown corpus 'nothing'"),
+        (["measure", "pythia-70m", "--step", "3"], "has no step 3: choose one of 0, 1, 2"),
+        (["measure", "pythia-70m"], "run `raretok fetch pythia-70m`"),
+        (["fetch"], "nothing to fetch"),
+    ],
+)
+def test_errors_are_one_line_and_nonzero(arguments, message):
+    done = raretok(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.startswith("raretok: ")
+    assert len(done.stderr.strip().splitlines()) == 1
