@@ -14,6 +14,7 @@ import latex2mathml.converter
 import vl_convert
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.config import Config
 from sphinx.util.fileutil import copy_asset_file
 
 VEGA_LITE = "6.4"
@@ -50,18 +51,16 @@ def visit_math_block(self: Any, node: nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
-def drop_thebe(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
-    """Take sphinx-thebe's scripts, and the inline ones that name its host, out of a page."""
-    context["script_files"] = [
-        s for s in context.get("script_files", []) if "thebe" not in (f"{s}{getattr(s, 'attributes', {})}".lower())
-    ]
-    for name in ("css_files",):
-        context[name] = [s for s in context.get(name, []) if "thebe" not in str(s).lower()]
+def drop_thebe(app: Sphinx, config: Config) -> None:
+    """Take every hook of the live-code launcher out: its script, style, settings and the outside address in them."""
+    for listeners in app.events.listeners.values():
+        listeners[:] = [x for x in listeners if not getattr(x.handler, "__module__", "").startswith("sphinx_thebe")]
+    app.registry.css_files[:] = [entry for entry in app.registry.css_files if "thebe" not in entry[0]]
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     app.connect("builder-inited", write_scripts)
-    app.connect("html-page-context", drop_thebe, priority=900)
+    app.connect("config-inited", drop_thebe, priority=1)
     app.add_html_math_renderer("mathml", (visit_math, None), (visit_math_block, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

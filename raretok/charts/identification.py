@@ -138,13 +138,12 @@ def dose_response(effects: pd.DataFrame, neurons: list[int]) -> alt.LayerChart:
         colour,
         opacity=alt.condition(picked, alt.value(0.18), alt.value(0.02)),
     )
-    line = (
-        base.mark_line(point=True)
-        .encode(x, alt.Y("net:Q"), colour, opacity=fade, tooltip=["neuron", "decile", alt.Tooltip("net", format=".4f")])
-        .add_params(picked)
+    line = base.mark_line(point=True).encode(
+        x, alt.Y("net:Q"), colour, opacity=fade, tooltip=["neuron", "decile", alt.Tooltip("net", format=".4f")]
     )
+    # On the layers together: a legend shared by layers of which one has no selection does not answer to clicks.
     return finish(
-        alt.layer(band, line).properties(width="container"),
+        alt.layer(band, line).add_params(picked).properties(width="container"),
         "How the effect depends on the frequency of the target",
         "mean loss change when the neuron is ablated, by tenth of the token mass; ribbons: 95 % intervals",
         "Net effect of the leading rare-token neurons by frequency tenth of the target, with confidence ribbons.",

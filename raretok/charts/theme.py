@@ -35,7 +35,7 @@ def theme() -> alt.theme.ThemeConfig:
                 "labelFontSize": 11,
                 "titleFontSize": 12,
                 "titleFontWeight": "normal",
-                "gridOpacity": 0.4,
+                "gridOpacity": 0.25,
                 "ticks": False,
             },
             "legend": {"labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal", "orient": "top"},
@@ -46,11 +46,16 @@ def theme() -> alt.theme.ThemeConfig:
 
 
 def _mimebundle(spec: dict[str, Any], **_: Any) -> dict[str, Any]:
-    text = json.dumps(spec, sort_keys=True, separators=(",", ":"), ensure_ascii=False).replace("</", "<\\/")
+    # The title is text of the page, where it wraps and can be found; the drawing holds the rest.
+    title = spec.get("title", {})
+    drawing = {key: value for key, value in spec.items() if key != "title"}
+    text = json.dumps(drawing, sort_keys=True, separators=(",", ":"), ensure_ascii=False).replace("</", "<\\/")
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     label = html.escape(str(spec.get("description", "chart")), quote=True)
     page = (
         f'<div class="raretok-chart" id="chart-{digest}" role="figure" aria-label="{label}">'
+        f'<p class="raretok-title">{html.escape(title.get("text", ""))}</p>'
+        f'<p class="raretok-subtitle">{html.escape(title.get("subtitle", ""))}</p>'
         f'<script type="application/json">{text}</script></div>'
     )
     return {"text/html": page, MIME: spec, "text/plain": label}
@@ -65,11 +70,16 @@ def finish(chart: Any, title: str, subtitle: str, description: str) -> Any:
     return chart.properties(title=alt.TitleParams(title, subtitle=subtitle), description=description)
 
 
-def show_table(table: pd.DataFrame, formats: Mapping[str, str] | None = None, caption: str = "") -> Any:
-    """A table for a page: formatted, escaped, without its index, with an id that is a hash of its content."""
+def show_table(
+    table: pd.DataFrame, formats: Mapping[str, str] | None = None, caption: str = "", wrap: bool = False
+) -> Any:
+    """A table for a page: formatted, escaped, without its index, with an id that is a hash of its content.
+
+    ``wrap`` lets long texts break into lines; otherwise a wide table scrolls.
+    """
     digest = hashlib.sha256(table.to_json().encode()).hexdigest()[:8]
     style = table.style.format(dict(formats or {}), escape="html", na_rep="–").hide(axis="index").set_uuid(digest)
-    style = style.set_table_attributes('class="dataframe raretok-table"')
+    style = style.set_table_attributes(f'class="dataframe raretok-table{" wrap" * wrap}"')
     return style.set_caption(html.escape(caption)) if caption else style
 
 
