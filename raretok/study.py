@@ -246,7 +246,7 @@ class Study:
             ("readout", values[0], "of logit spread", "the five tensors reproduce the model's own logits to this"),
             ("hooks", values[1], "nats", "the engine and hooked forward passes differ by at most this, on a sample"),
             ("fallback", values[2], "share", "of the pairs were done exactly, not to second order"),
-            ("bound", values[3], "nats", "no other pair is further from the truth than this, by proof"),
+            ("bound", values[3], "nats", "no pair is further from the truth than this, rounding included"),
         ]
         return pd.DataFrame(rows, columns=["check", "value", "unit", "meaning"])
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from raretok.ablation.certified import Certified
 from raretok.ablation.identity import footprints
+from raretok.ablation.kernels import WORTH_COMPILING, can_compile
 from raretok.errors import RaretokError
 from raretok.model.readout import Readout
 from raretok.model.trace import Trace
@@ -66,7 +67,8 @@ def ablate(
         trace: the positions to ablate at.
         replacing: what activations become, from ``replaced_by``.
         weights: what each position counts for in each band; 0 leaves it out.
-        tolerance: what any single Δ may be off by, in nats.
+        tolerance: what a Δ taken to second order may be off by, in nats; rounding may add to the exact ones, and the
+            largest bound on any pair is part of the result.
         progress: show a bar on a terminal.
 
     Returns:
@@ -78,7 +80,9 @@ def ablate(
     bands, neurons = len(weights), readout.neurons
     net = np.zeros((len(documents), bands, neurons))
     activity = np.zeros_like(net)
-    engine = Certified(footprints(readout), tolerance)
+    work = len(trace) * neurons * readout.vocab
+    compiled = work >= WORTH_COMPILING and can_compile(readout.w_out.device.type)
+    engine = Certified(footprints(readout), tolerance, compiled)
     tile = max(1, TILE_BYTES // (4 * readout.vocab))
     fallen, largest = 0, 0.0
     device = readout.w_out.device

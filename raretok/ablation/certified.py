@@ -4,7 +4,13 @@ With μ and V the mean and variance of X under p, Y = X − μ lies in [−R₋,
 
     log1p(V·ψ(−R₋))  ≤  log E[e^X] − μ  ≤  log1p(V·ψ(R₊)),        ψ(y) = (e^y − 1 − y)/y².
 
-The value returned is V/2 moved into the bracket, and its bound is its distance to the farther end.
+The value returned is V/2 moved into the bracket, and its bound is its distance to the farther end, plus what rounding may add:
+
+- E[u²], the one product as large as the vocabulary times the neurons, is taken in bfloat16 where the hardware has it. All its
+  terms are positive, so it is off by at most ``BF16`` of itself, and V by κ² times that: the bracket is widened by as much.
+- A float32 sum of n terms is taken to be off by √n·2⁻²⁴ of the sum of their absolute values, which Cauchy and Schwarz bound by
+  norms (the rule of Higham and Mary, 2019: roundings are as good as independent; the norms overstate the sum several times).
+- A logit off by e changes Δ by at most e·|p' − p|₁, and by Pinsker |p' − p|₁ ≤ √(2 log E[e^(X−μ)]).
 """
 
 from dataclasses import dataclass
@@ -13,13 +19,17 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from raretok.ablation.exact import pair_effects
-from raretok.ablation.identity import Baseline, Change, Footprints, baseline, change
+from raretok.ablation.exact import log_moment
+from raretok.ablation.identity import Baseline, Change, Footprints, at_target, baseline, change, reach
+from raretok.ablation.kernels import VOCAB_BLOCK, bracket, has_bf16
+
+BF16 = (1 + 2**-8) ** 3 - 1 + 2**-9
+"""Two rounded factors and a rounded result, and the roundings of the float32 sum between."""
 
 
 @dataclass(frozen=True)
 class Effects:
-    """Δ in nats of a tile, what each value may be off by (0 where it was done exactly), and which were."""
+    """Δ in nats of a tile, what each value may be off by, and which pairs were done exactly."""
 
     value: Float[Tensor, "token neuron"]
     bound: Float[Tensor, "token neuron"]
@@ -29,12 +39,14 @@ class Effects:
 class Certified:
     """The pass over tiles of positions; holds what is shared by all tiles."""
 
-    def __init__(self, feet: Footprints, tolerance: float) -> None:
+    def __init__(self, feet: Footprints, tolerance: float, compiled: bool = False) -> None:
         """``tolerance``: widest bound, in nats, that is accepted without the exact pass."""
         self.feet = feet
         self.tolerance = tolerance
-        self.squares = feet.u.square().T
-        self.highest, self.lowest = feet.u.amax(1), feet.u.amin(1)
+        self.compiled = compiled
+        self.low_precision = feet.u.dtype == torch.float32 and has_bf16(feet.u.device.type)
+        squares = feet.u.square().T.contiguous()
+        self.squares = squares.bfloat16() if self.low_precision else squares
 
     def __call__(
         self,
@@ -44,42 +56,44 @@ class Certified:
     ) -> Effects:
         """Effects of all neurons at the positions of one tile."""
         feet = self.feet
-        base = baseline(feet, residual, target)
+        base = baseline(feet, residual, target, self.compiled)
         moved = change(feet, base, delta)
-        value, bound = self._bracket(base, moved)
+        variance, off = self._variance(base, moved)
+        moment, lower, upper = bracket(self.compiled, variance, off, *reach(feet, base, moved))
+        fixed, of_mean, logit = self._rounding(base, moved)
+        bound = torch.maximum(upper - moment, moment - lower) + fixed + of_mean + logit * _distance(upper)
         wide = ~(bound <= self.tolerance)
-        token, neuron = wide.nonzero(as_tuple=True)
-        value[wide] = pair_effects(feet, base, token, neuron, moved)
-        bound[wide] = 0.0
-        return Effects(value, bound, wide)
+        moment[wide] = log_moment(feet, base, moved, wide, self.compiled)
+        bound = torch.where(wide, fixed + logit * _distance(moment), bound)
+        return Effects(moved.mean + moment - at_target(feet, base, moved), bound, wide)
 
-    def _bracket(
-        self, base: Baseline, moved: Change
-    ) -> tuple[Float[Tensor, "token neuron"], Float[Tensor, "token neuron"]]:
-        """Second-order Δ and its bound; all sums over the vocabulary are matrix products."""
+    def _variance(self, base: Baseline, moved: Change) -> tuple[Tensor, Tensor]:
+        """Var X under p, and by how much its computed value may be off."""
+        alpha, kappa = moved.alpha, moved.kappa
+        second = base.p.to(self.squares.dtype) @ self.squares
+        second = second.to(base.p.dtype)
+        cross = 2 * alpha * kappa * base.mean_lam_u
+        variance = alpha.square() * base.variance[:, None] + cross + kappa.square() * (second - base.mean_u.square())
+        # What float32 itself leaves of the terms of which V is the small sum.
+        unit = torch.finfo(base.p.dtype).eps * VOCAB_BLOCK**0.5
+        off = kappa.square() * second * (BF16 if self.low_precision else unit) + unit * cross.abs()
+        return variance.clamp_min(0.0), off
+
+    def _rounding(self, base: Baseline, moved: Change) -> tuple[Tensor, Tensor, Tensor]:
+        """What rounding may add to any Δ, what more to one that rests on the mean of u, and by how much a logit is off."""
         feet = self.feet
-        alpha, kappa, mean = moved.alpha, moved.kappa, moved.mean
-        weighted = base.p * base.lam
-        lam_square = (weighted * base.lam).sum(-1, keepdim=True)
-        mean_lam_u = (weighted @ feet.unembed.T) @ feet.gained.T
-        var_u = base.p @ self.squares - base.mean_u.square()
-        variance = alpha.square() * lam_square + 2 * alpha * kappa * mean_lam_u + kappa.square() * var_u
-        variance = variance.clamp_min_(0.0)
-        high, low = base.lam.amax(1, keepdim=True), base.lam.amin(1, keepdim=True)
-        up = torch.maximum(alpha * high, alpha * low) + torch.maximum(kappa * self.highest, kappa * self.lowest) - mean
-        down = (
-            mean - torch.minimum(alpha * high, alpha * low) - torch.minimum(kappa * self.highest, kappa * self.lowest)
-        )
-        upper = torch.log1p(variance * psi(up.clamp_min(0.0)))
-        lower = torch.log1p(variance * psi(-down.clamp_min(0.0)))
-        middle = (variance / 2).clamp(lower, upper)
-        target_u = feet.unembed.T[base.target] @ feet.gained.T
-        target_lam = base.lam.gather(1, base.target[:, None])
-        at_target = alpha * target_lam + kappa * target_u
-        return mean + middle - at_target, torch.maximum(upper - middle, middle - lower)
+        unit = torch.finfo(base.p.dtype).eps / 2
+        row = unit * feet.centred.shape[1] ** 0.5
+        length = feet.gained.norm(dim=1)
+        typical = base.p @ feet.unembed_norm
+        kappa = moved.kappa.abs() * length
+        logit = row * (base.centred * feet.readout.gain).norm(dim=1) / base.sigma * feet.unembed_norm.max()
+        own = row * feet.unembed_norm[base.target]
+        alpha = (base.high - base.low)[:, None] * moved.alpha.abs() * row
+        fixed = kappa * (own + row * typical)[:, None] + alpha
+        return fixed, kappa * (unit * VOCAB_BLOCK**0.5 * typical)[:, None], logit[:, None]
 
 
-def psi(y: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """(e^y − 1 − y) / y², increasing, ½ at 0; by its series where the subtraction would lose digits."""
-    series = 0.5 + y / 6 + y.square() / 24 + y**3 / 120
-    return torch.where(y.abs() < 0.03, series, (torch.expm1(y) - y) / y.square().clamp_min(1e-30))
+def _distance(moment: Tensor) -> Tensor:
+    """At most how far p' is from p in the sum of absolute differences, given log E[e^(X−μ)] (Pinsker)."""
+    return (2 * moment.clamp(0.0, 2.0)).sqrt()

@@ -1,42 +1,38 @@
-"""The exact effect of ablating a neuron, in O(vocab) for each pair: with μ the mean of X under p,
+"""The exact effect of ablating a neuron, in O(vocab) for each pair: with μ any number near the mean of X under p,
 
     Δ = μ + log1p(Σ_v p_v · expm1(X_v − μ)) − X_y.
 
-The sum is never negative (Jensen), so small effects keep their digits and large ones cannot lose the logarithm's argument.
+Centred so, small effects keep their digits, and the sum (not negative at the mean, by Jensen) cannot run into −1.
 """
 
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from raretok.ablation.identity import Baseline, Change, Footprints, baseline, change, footprints
+from raretok.ablation.identity import Baseline, Change, Footprints, at_target, baseline, change, footprints, reach
+from raretok.ablation.kernels import REACH, pair_sums
 from raretok.model.readout import Readout
 
-BLOCK_BYTES = 1 << 24
-"""Pairs are worked through in blocks whose pair × vocab array is no larger than this."""
 
-
-def pair_effects(
-    feet: Footprints,
-    base: Baseline,
-    token: Int[Tensor, " pair"],
-    neuron: Int[Tensor, " pair"],
-    moved: Change,
+def log_moment(
+    feet: Footprints, base: Baseline, moved: Change, chosen: Bool[Tensor, "token neuron"], compiled: bool = False
 ) -> Float[Tensor, " pair"]:
-    """Δ in nats of some (token, neuron) pairs of a tile."""
-    alpha, kappa, mean = (x[token, neuron] for x in (moved.alpha, moved.kappa, moved.mean))
-    effects = torch.empty_like(alpha)
-    block = max(1, BLOCK_BYTES // (base.lam.shape[1] * base.lam.element_size()))
-    for start in range(0, len(token), block):
-        part = slice(start, start + block)
-        t, i = token[part], neuron[part]
-        x = feet.u[i].mul_(kappa[part, None]).addcmul_(base.lam[t], alpha[part, None])
-        y = x.sub_(mean[part, None])
-        y_target = y.gather(1, base.target[t, None])[:, 0]
-        effects[part] = torch.log1p((base.p[t] * y.expm1_()).sum(-1)) - y_target
-    return effects
+    """log E[e^(X − μ)] of the chosen pairs, in the order of ``x[chosen]``."""
+    up, down = (side[chosen] for side in reach(feet, base, moved))
+    token, neuron = chosen.nonzero(as_tuple=True)
+    alpha, kappa, mean = moved.alpha[chosen], moved.kappa[chosen], moved.mean[chosen]
+    sums = torch.empty_like(alpha)
+    short = (torch.maximum(up, down) < REACH) & compiled
+    for part, quick in ((short, True), (~short, False)):
+        index = part.nonzero()[:, 0]
+        index = index[torch.argsort(neuron[index], stable=True)]
+        if len(index):
+            sums[index] = pair_sums(
+                quick, base.p, base.lam, feet.u, token[index], neuron[index], alpha[index], kappa[index], mean[index]
+            )
+    return torch.log1p(sums)
 
 
 def exact_effects(
@@ -44,16 +40,18 @@ def exact_effects(
     residual: Float[Tensor, "token d_model"],
     delta: Float[Tensor, "token neuron"],
     target: Int[Tensor, " token"],
+    compiled: bool = False,
 ) -> Float[Tensor, "token neuron"]:
     """Δ[t, i] in nats, the change of the loss at t when neuron i's activation changes by δ[t, i]; any range.
 
     The obviously right twin of the certified pass: every pair by the identity, in the dtype of its arguments.
     """
     feet = footprints(readout)
-    base = baseline(feet, residual, target)
+    base = baseline(feet, residual, target, compiled)
     moved = change(feet, base, delta)
-    token, neuron = torch.ones_like(delta, dtype=torch.bool).nonzero(as_tuple=True)
-    return pair_effects(feet, base, token, neuron, moved).reshape(delta.shape)
+    everything = torch.ones_like(delta, dtype=torch.bool)
+    moment = log_moment(feet, base, moved, everything, compiled).reshape(delta.shape)
+    return moved.mean + moment - at_target(feet, base, moved)
 
 
 def neuron_effects(

@@ -14,32 +14,39 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from raretok.ablation.kernels import VOCAB_BLOCK, softmax_stats
 from raretok.model.readout import Readout
 
 
 @dataclass(frozen=True)
 class Footprints:
-    """What does not depend on the position: every neuron's footprint u on the logits, and its extremes."""
+    """What does not depend on the position: every neuron's footprint u on the logits, its extremes, and norms."""
 
     readout: Readout
     unembed: Float[Tensor, "d_model vocab"]
+    unembed_norm: Float[Tensor, " vocab"]
     constant: Float[Tensor, " vocab"]
     centred: Float[Tensor, "neuron d_model"]
     gained: Float[Tensor, "neuron d_model"]
     square: Float[Tensor, " neuron"]
     u: Float[Tensor, "neuron vocab"]
+    high: Float[Tensor, " neuron"]
+    low: Float[Tensor, " neuron"]
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """The unablated state of a tile of positions: λ, which has mean 0 under p, and the mean of every u under p."""
+    """The unablated state of a tile of positions: λ, centred under p, with its variance and extremes; E[u] and E[λu]."""
 
     centred: Float[Tensor, "token d_model"]
-    square: Float[Tensor, " token"]
     sigma: Float[Tensor, " token"]
     lam: Float[Tensor, "token vocab"]
     p: Float[Tensor, "token vocab"]
+    variance: Float[Tensor, " token"]
+    high: Float[Tensor, " token"]
+    low: Float[Tensor, " token"]
     mean_u: Float[Tensor, "token neuron"]
+    mean_lam_u: Float[Tensor, "token neuron"]
     target: Int[Tensor, " token"]
 
 
@@ -54,21 +61,55 @@ class Change:
 
 def footprints(readout: Readout) -> Footprints:
     """Every neuron's footprint on the logits; 4 · d_mlp · vocab bytes in float32."""
-    unembed = readout.unembed - readout.unembed.mean(1, keepdim=True)
+    unembed = (readout.unembed - readout.unembed.mean(1, keepdim=True)).contiguous()
     centred = readout.centre(readout.w_out)
     gained = centred * readout.gain
-    return Footprints(readout, unembed, readout.constant, centred, gained, centred.square().sum(-1), gained @ unembed)
+    u = gained @ unembed
+    return Footprints(
+        readout=readout,
+        unembed=unembed,
+        unembed_norm=unembed.norm(dim=0),
+        constant=readout.constant,
+        centred=centred,
+        gained=gained,
+        square=centred.square().sum(-1),
+        u=u,
+        high=u.amax(1),
+        low=u.amin(1),
+    )
 
 
-def baseline(feet: Footprints, residual: Float[Tensor, "token d_model"], target: Int[Tensor, " token"]) -> Baseline:
-    """The unablated state of some positions."""
+def baseline(
+    feet: Footprints, residual: Float[Tensor, "token d_model"], target: Int[Tensor, " token"], compiled: bool = False
+) -> Baseline:
+    """The unablated state of some positions; everything that costs vocab × d_model."""
     centred = feet.readout.centre(residual)
     sigma = feet.readout.scale(residual)
-    lam = (centred * feet.readout.gain) @ feet.unembed
-    p = torch.softmax(lam / sigma[:, None] + feet.constant, -1)
-    lam -= (p * lam).sum(-1, keepdim=True)
-    mean_u = (p @ feet.unembed.T) @ feet.gained.T
-    return Baseline(centred, centred.square().sum(-1), sigma, lam, p, mean_u, target)
+    p, lam, weighted, variance, high, low = softmax_stats(
+        compiled, (centred * feet.readout.gain) @ feet.unembed, sigma, feet.constant
+    )
+    return Baseline(
+        centred=centred,
+        sigma=sigma,
+        lam=lam,
+        p=p,
+        variance=variance,
+        high=high,
+        low=low,
+        mean_u=_blocked(p, feet.unembed) @ feet.gained.T,
+        mean_lam_u=_blocked(weighted, feet.unembed) @ feet.gained.T,
+        target=target,
+    )
+
+
+def _blocked(
+    weights: Float[Tensor, "token vocab"], unembed: Float[Tensor, "d_model vocab"]
+) -> Float[Tensor, "token d_model"]:
+    """weights · unembedᵀ, summed by blocks of types so that rounding does not grow with the vocabulary."""
+    total = weights.new_zeros(len(weights), len(unembed))
+    for v in range(0, weights.shape[1], VOCAB_BLOCK):
+        total.addmm_(weights[:, v : v + VOCAB_BLOCK], unembed[:, v : v + VOCAB_BLOCK].T)
+    return total
 
 
 def change(feet: Footprints, base: Baseline, delta: Float[Tensor, "token neuron"]) -> Change:
@@ -79,3 +120,18 @@ def change(feet: Footprints, base: Baseline, delta: Float[Tensor, "token neuron"
     new_sigma = (sigma.square() + grown).clamp_min(feet.readout.eps).sqrt()
     kappa = delta / new_sigma
     return Change(-grown / (sigma * new_sigma * (sigma + new_sigma)), kappa, kappa * base.mean_u)
+
+
+def reach(feet: Footprints, base: Baseline, moved: Change) -> tuple[Tensor, Tensor]:
+    """How far X may lie above and below its mean, over all types: token × neuron each."""
+    high, low = base.high[:, None], base.low[:, None]
+    alpha, kappa, mean = moved.alpha, moved.kappa, moved.mean
+    up = torch.maximum(alpha * high, alpha * low) + torch.maximum(kappa * feet.high, kappa * feet.low) - mean
+    down = mean - torch.minimum(alpha * high, alpha * low) - torch.minimum(kappa * feet.high, kappa * feet.low)
+    return up, down
+
+
+def at_target(feet: Footprints, base: Baseline, moved: Change) -> Float[Tensor, "token neuron"]:
+    """X at each position's target."""
+    u = feet.unembed.T[base.target] @ feet.gained.T
+    return moved.alpha * base.lam.gather(1, base.target[:, None]) + moved.kappa * u

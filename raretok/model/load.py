@@ -1,6 +1,7 @@
 """A name → a model in memory with its tokenizer, readout and identity; nothing is ever downloaded here."""
 
 import hashlib
+import sys
 import warnings
 from dataclasses import dataclass
 from functools import partial
@@ -61,7 +62,10 @@ def _source(entry: ModelEntry, step: int | None) -> tuple[str, dict[str, Any]]:
 def _dequantise(entry: ModelEntry, folder: Path) -> None:
     """Write an embedded model in the common format, once: reading its own takes half a minute."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
+    print(f"unpacking {entry.name} (once, about half a minute)", file=sys.stderr)
     path = _embedded_file(entry)
     options = {"gguf_file": path.name, "local_files_only": True}
     AutoTokenizer.from_pretrained(path.parent, **options).save_pretrained(folder)

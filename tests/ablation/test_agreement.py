@@ -7,9 +7,10 @@ from conftest import ARCHITECTURES
 
 from raretok import RaretokError
 from raretok.ablation import ablate, replaced_by
-from raretok.ablation.certified import Certified, psi
+from raretok.ablation.certified import Certified
 from raretok.ablation.exact import exact_effects
 from raretok.ablation.identity import footprints
+from raretok.ablation.kernels import psi
 from raretok.ablation.reference import hooked_effects
 from raretok.data.text import Windows
 from raretok.model.load import load_model
@@ -54,11 +55,37 @@ def test_certified_values_are_within_their_bounds(models, architecture):
         assert not effects.exact.all()
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_float32_bounds_hold_rounding_included(models, architecture, compiled):
+    """The fast path as it is used – float32, bfloat16 where there is hardware, compiled or not – against float64."""
+    model, _, trace, mean = traced(models, architecture, torch.float32)
+    target = torch.from_numpy(trace.target.astype(np.int64))
+    delta = mean - trace.activation
+    truth = exact_effects(model.readout.to(torch.float64), trace.residual.double(), delta.double(), target)
+    effects = Certified(footprints(model.readout), 1e-4, compiled)(trace.residual, delta, target)
+    error = (effects.value - truth).abs()
+    assert (error <= effects.bound).all()
+    assert error[effects.exact].max() < 1e-5
+    assert 0 < effects.exact.float().mean() < 1
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_exact_pass_is_as_good_as_float32_can_be(models, compiled):
+    model, _, trace, mean = traced(models, "gpt_neox", torch.float32)
+    target = torch.from_numpy(trace.target.astype(np.int64))
+    delta = mean - trace.activation
+    delta[:, ::7] *= 20  # beyond the reach of the short exponential
+    truth = exact_effects(model.readout.to(torch.float64), trace.residual.double(), delta.double(), target)
+    effects = exact_effects(model.readout, trace.residual, delta, target, compiled)
+    assert ((effects - truth).abs() <= 2e-6 + 2e-6 * truth.abs()).all()
+
+
 def test_psi_is_smooth_and_increasing():
     y = torch.linspace(-8, 8, 4001, dtype=torch.float64)
     exact = torch.where(y == 0, 0.5, (torch.exp(y) - 1 - y) / y.square().clamp_min(1e-300))
     far = y.abs() > 0.05
-    assert (psi(y)[far] - exact[far]).abs().max() < 1e-10
+    assert (psi(y)[far] - exact[far]).abs().max() < 1e-9
     assert (psi(y).diff() > 0).all()
 
 
