@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from raretok.ablation.certified import Certified
-from raretok.ablation.exact import exact_effects
+from raretok.ablation.exact import exact_effects, tile_effects
 from raretok.ablation.identity import footprints
 from raretok.ablation.kernels import can_compile
 from raretok.ablation.reference import hooked_effects
@@ -115,8 +115,8 @@ def exact(task: Task) -> tuple[float, int, tuple[Tensor, Tensor | None]]:
     """Seconds, pairs and effects of the exact pass over all neurons."""
     rows = slice(0, CHECKED)
     compiled = can_compile(task.residual.device.type)
-    part = (task.readout, task.residual[rows], task.delta[rows], task.target[rows], compiled)
-    seconds, effects = timed(lambda: exact_effects(*part))
+    part = (footprints(task.readout), task.residual[rows], task.delta[rows], task.target[rows], compiled)
+    seconds, effects = timed(lambda: tile_effects(*part))
     return seconds, effects.numel(), (effects, None)
 
 

@@ -40,13 +40,22 @@ def exact_effects(
     residual: Float[Tensor, "token d_model"],
     delta: Float[Tensor, "token neuron"],
     target: Int[Tensor, " token"],
-    compiled: bool = False,
 ) -> Float[Tensor, "token neuron"]:
     """Δ[t, i] in nats, the change of the loss at t when neuron i's activation changes by δ[t, i]; any range.
 
     The obviously right twin of the certified pass: every pair by the identity, in the dtype of its arguments.
     """
-    feet = footprints(readout)
+    return tile_effects(footprints(readout), residual, delta, target)
+
+
+def tile_effects(
+    feet: Footprints,
+    residual: Float[Tensor, "token d_model"],
+    delta: Float[Tensor, "token neuron"],
+    target: Int[Tensor, " token"],
+    compiled: bool = False,
+) -> Float[Tensor, "token neuron"]:
+    """``exact_effects`` with the footprints at hand, compiled or not."""
     base = baseline(feet, residual, target, compiled)
     moved = change(feet, base, delta)
     everything = torch.ones_like(delta, dtype=torch.bool)
