@@ -7,7 +7,7 @@ export HF_HUB_DISABLE_TELEMETRY = 1
 export TOKENIZERS_PARALLELISM = true
 export PYTHONWARNINGS = ignore::DeprecationWarning
 
-.PHONY: book test lint bench clean
+.PHONY: book test lint bench figure clean
 
 book: $(VENV)/.book
 	$(BIN)/raretok measure
@@ -24,6 +24,11 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.book
 	$(BIN)/python benchmarks/ablation.py
+
+# The figure of the README, from the study of the book.
+figure: $(VENV)/.book
+	$(BIN)/python -c "from raretok import Study; from raretok.charts.identification import contrast; s = Study(); \
+	contrast(s.effects(), s.identification()).properties(width=640, background='white').save('docs/contrast.png', scale_factor=2)"
 
 clean:
 	rm -rf _build $(VENV) .raretok .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

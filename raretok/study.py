@@ -1,6 +1,6 @@
 """A study: one model, checkpoint and corpus, measured once; its tables are computed on first call and kept in the store."""
 
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,13 @@ import torch
 from numpy import ndarray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from raretok.ablation import DocumentSums, Replacement, ablate, replaced_by
+from raretok.ablation import DocumentSums, Replacement, ablate, audit, replaced_by
 from raretok.ablation.reference import hooked_effects
-from raretok.data.frequency import UnigramCounts, count_tokens, load_counts
+from raretok.data.frequency import UnigramCounts, count_tokens, load_counts, type_table
 from raretok.data.positions import BANDS, Selection, band_table, select
 from raretok.data.text import Corpus, Tokenised, Windows, digest_windows, load_corpus, make_windows, tokenise
 from raretok.errors import RaretokError
-from raretok.findings import identification
+from raretok.findings import identification, prints
 from raretok.model.load import LoadedModel, bos_id, load_model, load_tokenizer, model_digest
 from raretok.model.registry import ModelEntry, find_model
 from raretok.model.tokens import is_word_start, show_tokens
@@ -251,68 +251,32 @@ class Study:
         return pd.DataFrame(rows, columns=["check", "value", "unit", "meaning"])
 
     def types(self) -> pd.DataFrame:
-        """Every token type that occurs: ``token``, ``text``, ``count``, ``rank`` (1: most frequent), ``band``, ``decile``."""
-        from raretok.data.frequency import DECILES, type_bands
-
-        counts = self.frequency.counts
-        bands = type_bands(counts)
-        ids = np.flatnonzero(counts > 0)
-        order = ids[np.argsort(-counts[ids], kind="stable")]
-        decile = np.select([bands[name] for name in DECILES], list(range(1, len(DECILES) + 1)))
-        band = np.select([bands["rare"], bands["common"]], ["rare", "common"], "between")
-        return pd.DataFrame(
-            {
-                "token": order,
-                "text": show_tokens(self.tokenizer, order),
-                "count": counts[order],
-                "rank": np.arange(1, len(order) + 1),
-                "band": band[order],
-                "decile": decile[order],
-            }
-        )
+        """Every token type that occurs, see ``data.frequency.type_table``."""
+        return type_table(self.frequency.counts, partial(show_tokens, self.tokenizer))
 
     def footprint(self, neurons: list[int], top: int = 8) -> pd.DataFrame:
-        """Tokens that a neuron's output row raises and lowers most, per unit of activation before the final scale.
-
-        Columns: ``neuron``, ``rank``, ``promotes``, ``promotes_logit``, ``suppresses``, ``suppresses_logit``. Types that do not
-        occur in the corpus are left out.
-        """
+        """Tokens that some neurons raise and lower most, see ``findings.prints.footprint_table``."""
 
         def compute() -> pd.DataFrame:
-            from raretok.ablation.identity import footprints
-
-            u = footprints(self.model.readout.to("cpu")).u[:, : len(self.frequency.counts)].clone()
-            absent = torch.from_numpy(self.frequency.counts[: u.shape[1]] == 0)
-            high, low = u.masked_fill(absent, -torch.inf).topk(20), (-u).masked_fill(absent, -torch.inf).topk(20)
-            return pd.DataFrame(
-                {
-                    "neuron": np.repeat(np.arange(len(u)), 20),
-                    "rank": np.tile(np.arange(1, 21), len(u)),
-                    "promotes": show_tokens(self.tokenizer, high.indices.flatten().numpy()),
-                    "promotes_logit": high.values.flatten().numpy(),
-                    "suppresses": show_tokens(self.tokenizer, low.indices.flatten().numpy()),
-                    "suppresses_logit": -low.values.flatten().numpy(),
-                }
+            return prints.footprint_table(
+                self.model.readout, self.frequency.counts, partial(show_tokens, self.tokenizer)
             )
 
         table = self._table("footprint", compute)
         return table[table["neuron"].isin(neurons) & (table["rank"] <= top)].reset_index(drop=True)
 
     def contexts(self, neurons: list[int], before: int = 14) -> pd.DataFrame:
-        """Where a neuron is most active: ``neuron``, ``rank``, ``activation``, ``before`` (text read), ``target``, ``loss``."""
-        m = self._measured
-        records = []
-        for i in neurons:
-            for k, row in enumerate(m["context_row"][:, i]):
-                window, position = self.windows.tokens[m["window"][row]], m["position"][row]
-                records.append(
-                    {
-                        "neuron": i,
-                        "rank": k + 1,
-                        "activation": float(m["context_activation"][k, i]),
-                        "before": self.tokenizer.decode(window[max(1, position - before) : position + 1]),
-                        "target": show_tokens(self.tokenizer, [int(m["target"][row])])[0],
-                        "loss": float(m["loss"][row]),
-                    }
-                )
-        return pd.DataFrame(records)
+        """Where some neurons are most active, see ``findings.prints.context_table``."""
+        return prints.context_table(self._measured, self.windows, self.tokenizer, neurons, before)
+
+    def certificate(self, positions: int = 24) -> pd.DataFrame:
+        """The certified pass against the exact one in float64 at some positions, see ``ablation.audit``."""
+
+        def compute() -> pd.DataFrame:
+            first = Windows(self.windows.tokens[:4], self.windows.document[:4], self.windows.half[:4])
+            trace = run_trace(self.model, first)
+            rows = np.sort(np.random.default_rng(self.config.seed).permutation(len(trace))[:positions])
+            mean = replaced_by(trace.activation, "mean", 0)
+            return audit(self.model.readout, trace[rows], mean, self.config.tolerance)
+
+        return self._table(f"certificate-{positions}", compute)

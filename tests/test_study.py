@@ -65,6 +65,13 @@ def test_tokens_and_contexts_are_those_of_the_text(settings):
     assert prints["promotes_logit"].is_monotonic_decreasing
 
 
+def test_no_pair_of_the_audit_is_beyond_its_bound(settings):
+    audit = Study(**settings).certificate(positions=6)
+    assert len(audit) == 6 * 96
+    assert (audit["error"].abs() <= audit["bound"]).all()
+    assert audit["effect"].abs().max() > 1e-3
+
+
 def test_training_counts_are_used_where_given(settings, tmp_path):
     counts = np.random.default_rng(0).permutation(np.arange(1, VOCAB + 1))
     np.save(tmp_path / "c.npy", counts)
@@ -100,6 +107,12 @@ def test_bad_settings_list_the_right_ones(settings, change, message):
         ({"corpus": "nothing"}, "unknown corpus 'nothing'"),
     ],
 )
+def test_a_text_too_short_for_one_window_says_so(settings, tmp_path):
+    (tmp_path / "short.txt").write_text("a few words")
+    with pytest.raises(RaretokError, match="short.txt has 0 windows of 64 tokens, fewer than windows=120"):
+        Study(**settings | {"corpus": str(tmp_path / "short.txt")}).effects()
+
+
 def test_what_cannot_be_measured_says_why_and_leaves_nothing(settings, change, message, own_store):
     with pytest.raises(RaretokError, match=message):
         Study(**settings | change).effects()

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from numpy import ndarray
 from torch import Tensor
 
 from raretok.ablation.certified import Certified
+from raretok.ablation.exact import exact_effects
 from raretok.ablation.identity import footprints
 from raretok.ablation.kernels import WORTH_COMPILING, can_compile
 from raretok.errors import RaretokError
@@ -112,4 +114,31 @@ def ablate(
         ((weights > 0) @ by_document).T.astype(np.int64),
         fallen / (len(trace) * neurons),
         largest,
+    )
+
+
+def audit(
+    readout: Readout,
+    trace: Trace,
+    replacing: Float[Tensor, " neuron"],
+    tolerance: float,
+) -> pd.DataFrame:
+    """The certified pass held to the exact one in float64, a row a pair; all in nats.
+
+    Columns: ``neuron``, ``effect`` (float64), ``error`` (certified − float64), ``bound`` (what the certificate allows),
+    ``exact`` (whether the pair was done exactly).
+    """
+    target = torch.from_numpy(trace.target.astype(np.int64))
+    delta = replacing - trace.activation
+    readout = readout.to("cpu")
+    found = Certified(footprints(readout), tolerance)(trace.residual, delta, target)
+    truth = exact_effects(readout.to(torch.float64), trace.residual.double(), delta.double(), target)
+    return pd.DataFrame(
+        {
+            "neuron": np.tile(np.arange(readout.neurons), len(trace)),
+            "effect": truth.flatten().numpy(),
+            "error": (found.value - truth).flatten().numpy(),
+            "bound": found.bound.flatten().numpy(),
+            "exact": found.exact.flatten().numpy(),
+        }
     )

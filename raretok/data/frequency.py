@@ -2,10 +2,13 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
@@ -89,3 +92,25 @@ def type_bands(counts: Int[ndarray, " vocab"]) -> dict[str, Bool[ndarray, " voca
 def _mass_at(counts: Int[ndarray, " vocab"]) -> Float[ndarray, " vocab"]:
     values, inverse, types = np.unique(counts, return_inverse=True, return_counts=True)
     return (values * types / counts.sum())[inverse]
+
+
+def type_table(counts: Int[ndarray, " vocab"], show: Callable[[Any], list[str]]) -> pd.DataFrame:
+    """Every token type that occurs, the most frequent first; ``show`` turns token ids into texts.
+
+    Columns: ``token``, ``text``, ``count``, ``rank`` (from 1), ``band`` (rare, between or common), ``decile`` (1: rarest).
+    """
+    bands = type_bands(counts)
+    ids = np.flatnonzero(counts > 0)
+    order = ids[np.argsort(-counts[ids], kind="stable")]
+    decile = np.select([bands[name] for name in DECILES], list(range(1, len(DECILES) + 1)))
+    band = np.select([bands["rare"], bands["common"]], ["rare", "common"], "between")
+    return pd.DataFrame(
+        {
+            "token": order,
+            "text": show(order),
+            "count": counts[order],
+            "rank": np.arange(1, len(order) + 1),
+            "band": band[order],
+            "decile": decile[order],
+        }
+    )

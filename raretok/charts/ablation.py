@@ -1,0 +1,73 @@
+"""Charts of the method: what the certificate allows against what the error is."""
+
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from raretok.charts.theme import BLUE, GREY, ORANGE, finish
+
+FLOOR = 1e-9
+"""Nats; smaller values are drawn here."""
+
+
+def bounds(audit: pd.DataFrame, tolerance: float, shown: int = 2500) -> alt.LayerChart:
+    """Bound and true error against the size of the effect, for a sample of the pairs of ``Study.certificate``."""
+    drawn = audit.sample(min(shown, len(audit)), random_state=0)
+    way = np.where(drawn["exact"], "exact pass", "second order")
+    table = drawn.assign(
+        effect=drawn["effect"].abs().clip(FLOOR),
+        error=drawn["error"].abs().clip(FLOOR),
+        bound=drawn["bound"].clip(FLOOR),
+        way=way,
+    )[["effect", "error", "bound", "way"]]
+    log = alt.Scale(type="log")
+    domain = ["second order", "exact pass"]
+    colour = alt.Color("way:N", scale=alt.Scale(domain=domain, range=[BLUE, ORANGE]), title="true error")
+    x = alt.X("effect:Q", scale=log, title="|effect| in float64 (nats)")
+    title = "error, and its proven bound (nats)"
+    base = alt.Chart(table)
+    allowed = base.mark_circle(size=8, color=GREY, opacity=0.35).encode(x, alt.Y("bound:Q", scale=log, title=title))
+    errors = base.mark_circle(size=12, opacity=0.6).encode(x, alt.Y("error:Q", scale=log, title=title), colour)
+    line = (
+        alt.Chart(pd.DataFrame({"bound": [tolerance]}))
+        .mark_rule(strokeDash=[4, 4])
+        .encode(alt.Y("bound:Q", title=title))
+    )
+    beyond = int((audit["error"].abs() > audit["bound"]).sum())
+    return finish(
+        alt.layer(line, allowed, errors).properties(width="container", height=340),
+        f"{beyond} of {len(audit):,} pairs are further from the truth than their bound",
+        f"grey: bound of each pair; dashed: tolerance; {len(table):,} pairs drawn",
+        "Scatter of true error and of proven bound against the size of the effect, all axes logarithmic.",
+    )
+
+
+def errors(audit: pd.DataFrame) -> alt.Chart:
+    """Distribution of the true error of second-order pairs, on a log axis."""
+    size = np.log10(audit.loc[~audit["exact"], "error"].abs().clip(FLOOR))
+    counts, edges = np.histogram(size, bins=np.arange(-9, -2.75, 0.25))
+    table = pd.DataFrame({"low": 10 ** edges[:-1], "high": 10 ** edges[1:], "share": counts / max(len(size), 1)})
+    chart: Any = (
+        alt.Chart(table)
+        .mark_rect(color=BLUE, opacity=0.8)
+        .encode(
+            alt.X("low:Q", scale=alt.Scale(type="log"), title="|second order − float64| (nats)"),
+            alt.X2("high:Q"),
+            alt.Y("share:Q", axis=alt.Axis(format="%"), title="share of second-order pairs"),
+            alt.Y2(datum=0),
+            tooltip=[
+                alt.Tooltip("low", format=".1e"),
+                alt.Tooltip("high", format=".1e"),
+                alt.Tooltip("share", format=".2%"),
+            ],
+        )
+    )
+    middle = audit.loc[~audit["exact"], "error"].abs().median()
+    return finish(
+        chart.properties(width="container", height=220),
+        f"Half of the second-order pairs are within {middle:.0e} nats of the truth",
+        f"{int((~audit['exact']).sum()):,} pairs",
+        "Histogram of the absolute error of the second-order effects on a logarithmic axis.",
+    )
