@@ -46,7 +46,7 @@ def _with_study_options(command: Callable[..., None]) -> Callable[..., None]:
         kind = str if name == "replacement" else field.annotation
         parameters.append(parameter(name, kind, field.default, typer.Option(help=field.description)))
     parameters += [
-        parameter("device", str, "auto", typer.Option(help="auto, cpu, cuda … (changes no number)")),
+        parameter("device", str, "auto", typer.Option(help="auto, cpu, cuda … (changes no number beyond its bound)")),
         parameter("store", Path | None, None, typer.Option(help="results folder; else $RARETOK_STORE or .raretok")),
     ]
     keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
@@ -134,11 +134,11 @@ def neurons(
     top: Annotated[int, typer.Option(help="how many to print", min=1)] = 20,
     as_json: Json = False,
 ) -> None:
-    """Print the rare-token neurons of a model, the largest rare-specific effect first."""
+    """Print the rare-token neurons of a model: chosen on half A, the largest effect there first; reported on half B."""
     found = study.identification()
-    chosen = found[found["controlled"]].sort_values("s", key=abs, ascending=False).head(top)
-    columns = ["neuron", "direction", "s", "low", "high", "q", "s_b", "se_b", "published"]
-    rows = chosen[columns].rename(columns={"s": "S (nats)", "s_b": "S on B", "se_b": "SE on B"})
+    chosen = found[found["controlled"]].sort_values("s_a", key=abs, ascending=False).head(top)
+    columns = ["neuron", "direction", "q", "s_b", "se_b", "published"]
+    rows = chosen[columns].rename(columns={"q": "q on A", "s_b": "S on B (nats)", "se_b": "SE on B"})
     _print_rows(rows.to_dict("records"), as_json)
 
 

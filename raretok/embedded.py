@@ -79,9 +79,13 @@ def checked(paths: list[Path], sha256: str, what: str) -> str:
     return got
 
 
-@cache
 def digest_files(paths: tuple[Path, ...]) -> str:
-    """SHA-256 over the contents of the files, in order, read once per process."""
+    """SHA-256 over the contents of the files, in order, read once per process and state of the files."""
+    return _digest(paths, tuple((p.stat().st_mtime_ns, p.stat().st_size) for p in paths))
+
+
+@cache
+def _digest(paths: tuple[Path, ...], state: tuple[tuple[int, int], ...]) -> str:
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as stream:

@@ -10,7 +10,8 @@ import torch
 from numpy import ndarray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from raretok.ablation import DocumentSums, Replacement, ablate, audit, replaced_by
+from raretok.ablation import DocumentSums, Replacement, ablate, audit, make_engine, replaced_by, tile_inputs
+from raretok.ablation.certified import Certified
 from raretok.ablation.reference import hooked_effects
 from raretok.data.frequency import UnigramCounts, count_tokens, load_counts, type_table
 from raretok.data.positions import BANDS, Selection, band_table, select
@@ -25,6 +26,7 @@ from raretok.store import Store, code_digest, hash_of
 
 CONTEXTS = 5
 """How many of its strongest contexts are kept for each neuron."""
+LEAST_DOCUMENTS = 20
 CHECK_LIMIT = 5e-5
 """Largest difference in nats, beyond the tolerance, between the engine and a hooked forward pass in float32."""
 
@@ -48,7 +50,7 @@ class StudyConfig(BaseModel):
 
 
 class Study:
-    """Tables about one model on one text. ``device`` and ``store`` do not change the numbers and are in no key.
+    """Tables about one model on one text. ``device`` and ``store`` change no number beyond its bound and are in no key.
 
     >>> Study(model="smollm2-135m", windows=256).identification()  # doctest: +SKIP
     """
@@ -99,7 +101,6 @@ class Study:
         """The whole corpus as token ids."""
         inputs = {
             "corpus": self.corpus.digest,
-            "column": self.config.text_column,
             "tokenizer": self.weights_digest,
             "code": code_digest("data/text"),
         }
@@ -115,14 +116,20 @@ class Study:
         """The windows of text."""
         c, name = self.config, self.corpus.name
         bos = bos_id(self.tokenizer, self.entry)
-        return make_windows(self.text, name, c.windows, c.length, bos, c.seed)
+        windows = make_windows(self.text, name, c.windows, c.length, bos, c.seed)
+        if (documents := len(np.unique(windows.document))) < LEAST_DOCUMENTS:
+            raise RaretokError(
+                f"the windows come from {documents} documents of {name}, fewer than {LEAST_DOCUMENTS}: documents are what "
+                "uncertainty is estimated from, use more windows or a corpus of more documents"
+            )
+        return windows
 
     @cached_property
     def frequency(self) -> UnigramCounts:
         """Counts of the model's token types."""
         vocab = max(len(self.tokenizer), int(self.text.ids.max()) + 1)
         if self.config.counts is not None:
-            return load_counts(Path(self.config.counts), vocab)
+            return load_counts(Path(self.config.counts), vocab, self.model.readout.vocab)
         return count_tokens(self.text.ids, vocab, f"counted in {self.corpus.name}, all {len(self.text.ids):,} tokens")
 
     # What is measured
@@ -135,7 +142,7 @@ class Study:
             "weights": self.weights_digest,
             "windows": digest_windows(self.windows),
             "frequency": self.frequency.digest,
-            "code": code_digest("data", "model", "ablation"),
+            "code": code_digest("data", "model", "ablation", "study"),
             **settings,
         }
 
@@ -149,13 +156,21 @@ class Study:
         trace = run_trace(self.model, self.windows)
         word_start = is_word_start(self.tokenizer, len(self.frequency.counts))
         chosen = select(
-            trace.target, trace.input, trace.loss, trace.position, self.frequency.counts, word_start, c.sample, c.seed
+            trace.target,
+            trace.input,
+            trace.loss,
+            trace.position,
+            trace.half,
+            self.frequency.counts,
+            word_start,
+            c.sample,
+            c.seed,
         )
         replacing = replaced_by(trace.activation, c.replacement, c.seed)
         picked = trace[chosen.rows]
         if replacing.ndim == 2:
             replacing = replacing[torch.from_numpy(chosen.rows)]
-        error = self._check_against_hooks(trace)
+        error = self._check_against_hooks(trace, len(picked))
         sums = ablate(self.model.readout, picked, replacing, chosen.weights, c.tolerance)
         strongest, where = trace.activation.topk(min(CONTEXTS, len(trace)), dim=0)
         names = ("target", "input", "window", "document", "half", "position", "loss")
@@ -168,35 +183,44 @@ class Study:
             | {"checks": np.array([self.model.readout_error, error, sums.fallback_share, sums.largest_bound])}
         )
 
-    def _check_against_hooks(self, trace: Trace) -> float:
+    def _check_against_hooks(self, trace: Trace, positions: int) -> float:
         """Largest difference in nats between the engine and hooked forward passes, on a seeded sample; a failure stops."""
         rng = np.random.default_rng(self.config.seed)
         window = int(rng.integers(len(self.windows.tokens)))
-        rows = np.flatnonzero(trace.window == window)
         neurons = rng.choice(self.model.readout.neurons, 3, replace=False)
-        error = max(self.compare_with_hooks(trace, rows, int(i))["difference"].abs().max() for i in neurons)
+        compared = self.compare_with_hooks(trace, window, [int(i) for i in neurons], positions)
+        error = float(compared["difference"].abs().max())
         if not error <= self.config.tolerance + CHECK_LIMIT:
             raise RaretokError(
                 f"{self.entry.name}: the engine and a hooked forward pass differ by {error:.1e} nats, more than "
                 f"{self.config.tolerance + CHECK_LIMIT:.1e}: this model's last layers are not of the supported form"
             )
-        return float(error)
+        return error
 
-    def compare_with_hooks(self, trace: Trace, rows: ndarray, neuron: int) -> pd.DataFrame:
-        """Δ of one neuron at the positions of one window by the engine and by a hooked forward pass, in nats."""
-        from raretok.ablation.exact import neuron_effects
+    def compare_with_hooks(
+        self, trace: Trace, window: int, neurons: list[int], positions: int | None = None
+    ) -> pd.DataFrame:
+        """Δ of some neurons at the positions of one window by the engine and by hooked forward passes, in nats.
 
-        window = int(trace.window[rows[0]])
-        part = trace[rows]
-        mean = replaced_by(trace.activation, "mean", 0)[neuron]
-        hooked = hooked_effects(self.model, self.windows.tokens[[window]], neuron, mean)[0]
-        delta = (mean - part.activation[:, neuron]).to(self.model.device)
-        target = torch.from_numpy(part.target.astype(np.int64)).to(self.model.device)
-        engine = neuron_effects(self.model.readout, part.residual.to(self.model.device), delta, target, neuron)
-        table = pd.DataFrame(
-            {"neuron": neuron, "position": part.position, "hooked": hooked.cpu(), "engine": engine.cpu()}
-        )
+        The engine is the one that a study of so many ``positions`` uses (by default: this study), on all neurons; the
+        replacement is the mean. Columns: ``neuron``, ``position``, ``hooked``, ``engine``, ``difference``.
+        """
+        part = trace[np.flatnonzero(trace.window == window)]
+        mean = replaced_by(trace.activation, "mean", 0)
+        engine = self._engine(positions)
+        found = engine(*tile_inputs(self.model.readout, part, mean)).value.cpu()
+        tables = []
+        for i in neurons:
+            hooked = hooked_effects(self.model, self.windows.tokens[[window]], i, mean[i])[0].cpu()
+            tables.append(
+                pd.DataFrame({"neuron": i, "position": part.position, "hooked": hooked, "engine": found[:, i]})
+            )
+        table = pd.concat(tables, ignore_index=True)
         return table.assign(difference=table["engine"] - table["hooked"])
+
+    def _engine(self, positions: int | None = None) -> Certified:
+        count = len(self.selection.rows) if positions is None else positions
+        return make_engine(self.model.readout, self.config.tolerance, count)
 
     @cached_property
     def selection(self) -> Selection:
@@ -246,7 +270,12 @@ class Study:
             ("readout", values[0], "of logit spread", "the five tensors reproduce the model's own logits to this"),
             ("hooks", values[1], "nats", "the engine and hooked forward passes differ by at most this, on a sample"),
             ("fallback", values[2], "share", "of the pairs were done exactly, not to second order"),
-            ("bound", values[3], "nats", "no pair is further from the truth than this, rounding included"),
+            (
+                "bound",
+                values[3],
+                "nats",
+                "no pair is further from the truth than this, rounding included (as if roundings were independent)",
+            ),
         ]
         return pd.DataFrame(rows, columns=["check", "value", "unit", "meaning"])
 
@@ -277,6 +306,6 @@ class Study:
             trace = run_trace(self.model, first)
             rows = np.sort(np.random.default_rng(self.config.seed).permutation(len(trace))[:positions])
             mean = replaced_by(trace.activation, "mean", 0)
-            return audit(self.model.readout, trace[rows], mean, self.config.tolerance)
+            return audit(self._engine(), trace[rows], mean)
 
         return self._table(f"certificate-{positions}", compute)

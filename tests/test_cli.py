@@ -37,7 +37,7 @@ def test_measure_then_neurons(models, corpus_file):
     assert done.returncode == 0, done.stderr
     assert "128 neurons" in done.stdout
     rows = json.loads(raretok("neurons", *study, "--top", 5, "--json").stdout)
-    assert all(r["q"] <= 0.05 for r in rows)
+    assert all(r["q on A"] <= 0.05 for r in rows)
 
 
 @pytest.mark.parametrize(

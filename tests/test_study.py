@@ -117,3 +117,9 @@ def test_what_cannot_be_measured_says_why_and_leaves_nothing(settings, change, m
     with pytest.raises(RaretokError, match=message):
         Study(**settings | change).effects()
     assert not list(own_store.glob("effects*/*"))
+
+
+def test_a_corpus_of_few_documents_says_so(settings, tmp_path, documents):
+    (tmp_path / "few.csv").write_text("text\n" + " ".join(documents[:150]) + "\n")
+    with pytest.raises(RaretokError, match="the windows come from 1 documents of few.csv, fewer than 20"):
+        Study(**settings | {"corpus": str(tmp_path / "few.csv")}).effects()

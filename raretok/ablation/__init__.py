@@ -82,19 +82,14 @@ def ablate(
     bands, neurons = len(weights), readout.neurons
     net = np.zeros((len(documents), bands, neurons))
     activity = np.zeros_like(net)
-    work = len(trace) * neurons * readout.vocab
-    compiled = work >= WORTH_COMPILING and can_compile(readout.w_out.device.type)
-    engine = Certified(footprints(readout), tolerance, compiled)
+    engine = make_engine(readout, tolerance, len(trace))
     tile = max(1, TILE_BYTES // (4 * readout.vocab))
     fallen, largest = 0, 0.0
-    device = readout.w_out.device
     with tqdm(total=len(trace), desc="ablating", unit="position", disable=None if progress else True) as bar:
         for start in range(0, len(trace), tile):
             rows = slice(start, start + tile)
-            activation = trace.activation[rows].to(device)
-            delta = (replacing if replacing.ndim == 1 else replacing[rows]).to(device) - activation
-            target = torch.from_numpy(trace.target[rows].astype(np.int64)).to(device)
-            effects = engine(trace.residual[rows].to(device), delta, target)
+            part = trace[np.arange(rows.start, min(rows.stop, len(trace)))]
+            effects = engine(*tile_inputs(readout, part, replacing if replacing.ndim == 1 else replacing[rows]))
             fallen += int(effects.exact.sum())
             largest = max(largest, float(effects.bound.max()))
             value = effects.value.double().cpu().numpy()
@@ -117,28 +112,37 @@ def ablate(
     )
 
 
-def audit(
-    readout: Readout,
-    trace: Trace,
-    replacing: Float[Tensor, " neuron"],
-    tolerance: float,
-) -> pd.DataFrame:
-    """The certified pass held to the exact one in float64, a row a pair; all in nats.
+def make_engine(readout: Readout, tolerance: float, positions: int) -> Certified:
+    """The certified pass as ``ablate`` uses it for so many positions: compiled where that pays."""
+    compiled = positions * readout.neurons * readout.vocab >= WORTH_COMPILING
+    return Certified(footprints(readout), tolerance, compiled and can_compile(readout.w_out.device.type))
+
+
+def tile_inputs(
+    readout: Readout, trace: Trace, replacing: Float[Tensor, "token neuron"] | Float[Tensor, " neuron"]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Residual stream, δ and target of a trace, where the readout is."""
+    where = readout.w_out.device
+    delta = replacing.to(where) - trace.activation.to(where)
+    return trace.residual.to(where), delta, torch.from_numpy(trace.target.astype(np.int64)).to(where)
+
+
+def audit(engine: Certified, trace: Trace, replacing: Float[Tensor, " neuron"]) -> pd.DataFrame:
+    """An engine held to the exact pass in float64, a row a pair; all in nats.
 
     Columns: ``neuron``, ``effect`` (float64), ``error`` (certified − float64), ``bound`` (what the certificate allows),
     ``exact`` (whether the pair was done exactly).
     """
-    target = torch.from_numpy(trace.target.astype(np.int64))
-    delta = replacing - trace.activation
-    readout = readout.to("cpu")
-    found = Certified(footprints(readout), tolerance)(trace.residual, delta, target)
-    truth = exact_effects(readout.to(torch.float64), trace.residual.double(), delta.double(), target)
+    readout = engine.feet.readout
+    residual, delta, target = tile_inputs(readout, trace, replacing)
+    found = engine(residual, delta, target)
+    truth = exact_effects(readout.to(torch.float64), residual.double(), delta.double(), target)
     return pd.DataFrame(
         {
             "neuron": np.tile(np.arange(readout.neurons), len(trace)),
-            "effect": truth.flatten().numpy(),
-            "error": (found.value - truth).flatten().numpy(),
-            "bound": found.bound.flatten().numpy(),
-            "exact": found.exact.flatten().numpy(),
+            "effect": truth.flatten().cpu().numpy(),
+            "error": (found.value - truth).flatten().cpu().numpy(),
+            "bound": found.bound.flatten().cpu().numpy(),
+            "exact": found.exact.flatten().cpu().numpy(),
         }
     )

@@ -6,6 +6,7 @@ import pandas as pd
 
 from raretok.charts.theme import BAND_COLOURS, BLUE, GREEN, GREY, ORANGE, finish, log_ranks
 from raretok.data.frequency import DECILES
+from raretok.findings.identification import HEAD
 
 _KINDS = ["boost", "suppress", "other"]
 _KIND_COLOUR = alt.Color(
@@ -18,7 +19,7 @@ def _kinds(found: pd.DataFrame) -> np.ndarray:
     return np.where(found["controlled"], found["direction"], "other")
 
 
-def halves(effects: pd.DataFrame, found: pd.DataFrame, reliability: float) -> alt.LayerChart:
+def halves(effects: pd.DataFrame, found: pd.DataFrame, reliability: float, order: float) -> alt.LayerChart:
     """Net effect on rare targets in half A against half B, a point a neuron."""
     rare = effects[effects["band"] == "rare"].merge(found[["neuron", "controlled", "direction"]], on="neuron")
     rare = rare.assign(kind=_kinds(rare))
@@ -39,8 +40,8 @@ def halves(effects: pd.DataFrame, found: pd.DataFrame, reliability: float) -> al
     )
     return finish(
         alt.layer(line.encode(x="net_a:Q", y="net_b:Q"), points).properties(width="container", height=360),
-        f"Ranked on one half of the documents, the neurons {'keep' if reliability > 0.5 else 'do not keep'} their order on the other",
-        f"{len(rare):,} neurons; split-half reliability {reliability:.2f}",
+        f"Measured on two halves of the documents, the effects {'agree' if reliability > 0.5 else 'do not agree'}",
+        f"{len(rare):,} neurons; split-half reliability {reliability:.2f}, rank correlation of |net| {order:.2f}",
         "Scatter of each neuron's net effect on rare targets in one half of the documents against the other half.",
     )
 
@@ -69,23 +70,24 @@ def rank_curve(effects: pd.DataFrame) -> alt.Chart:
             tooltip=["band", "neuron", "rank", alt.Tooltip("size", format=".2e")],
         )
     )
-    size = effects[effects["band"] == "rare"]["net"].abs().sort_values(ascending=False)
-    share = size.head(33).sum() / size.sum()
+    rare = effects[effects["band"] == "rare"]
+    head = rare.loc[rare["net_a"].abs().nlargest(HEAD).index]
+    share = head["net_b"].abs().sum() / rare["net_b"].abs().sum()
     return finish(
         chart.properties(width="container"),
-        f"33 of {len(size):,} neurons carry {share:.0%} of the summed effect on rare targets",
-        "ranked on half A, measured on half B, running mean of nine ranks; where noise flips the sign there is no point",
+        f"{HEAD} of {len(rare):,} neurons, chosen on half A, carry {share:.0%} of the summed |effect| on rare targets of half B",
+        "ranked on half A, measured on half B, running mean of nine ranks; where that is not positive there is no point",
         "Held-out effect against rank of the neurons, log–log, for rare, matched and common targets.",
     )
 
 
 def contrast(effects: pd.DataFrame, found: pd.DataFrame) -> alt.LayerChart:
-    """Net effect on rare targets against matched common targets with 95 % intervals; rare-token neurons are off the diagonal."""
-    wide = effects[effects["band"].isin(["rare", "matched"])].pivot(
-        index="neuron", columns="band", values=["net", "low", "high"]
-    )
-    wide.columns = pd.Index([f"{column[1]}_{column[0]}" for column in wide.columns.to_list()])
-    table = wide.reset_index().merge(found[["neuron", "controlled", "direction", "s", "q"]], on="neuron")
+    """Net effect on rare targets against matched common targets of half B with 95 % intervals; S is the way to the diagonal."""
+    names = {"rare with controls": "rare", "matched": "matched"}
+    part = effects[effects["band"].isin(names)].assign(band=lambda x: x["band"].map(names))
+    wide = part.pivot(index="neuron", columns="band", values=["net_b", "low_b", "high_b"])
+    wide.columns = pd.Index([f"{column[1]}_{column[0].removesuffix('_b')}" for column in wide.columns.to_list()])
+    table = wide.reset_index().merge(found[["neuron", "controlled", "direction", "s_b", "q"]], on="neuron")
     table = table.assign(kind=_kinds(table))
     ends = float(table[["rare_net", "matched_net"]].abs().max().max())
     line = (
@@ -100,7 +102,7 @@ def contrast(effects: pd.DataFrame, found: pd.DataFrame) -> alt.LayerChart:
         y,
         _KIND_COLOUR,
         _KIND_SHAPE,
-        tooltip=["neuron", "kind", *(alt.Tooltip(c, format=".4f") for c in ("rare_net", "matched_net", "s", "q"))],
+        tooltip=["neuron", "kind", *(alt.Tooltip(c, format=".4f") for c in ("rare_net", "matched_net", "s_b", "q"))],
     )
     across = bars.mark_rule(opacity=0.5).encode(
         alt.X("matched_low:Q", title=across_title), alt.X2("matched_high:Q"), y, _KIND_COLOUR
@@ -112,7 +114,7 @@ def contrast(effects: pd.DataFrame, found: pd.DataFrame) -> alt.LayerChart:
     return finish(
         alt.layer(line, across, along, points).properties(width="container", height=360),
         f"{count} of {len(found):,} neurons act on rare targets otherwise than on targets as hard",
-        "off the dashed line: rare-specific; bars: 95 % intervals by document bootstrap; FDR 5 % on half A, same sign on half B",
+        "chosen on half A (FDR 5 %) with the same sign on half B, shown on half B; bars: 95 % intervals by document bootstrap",
         "Scatter of every neuron's net effect on rare targets against its net effect on matched common targets.",
     )
 

@@ -38,11 +38,16 @@ def count_tokens(ids: Int[ndarray, " token"], vocab: int, source: str) -> Unigra
     return UnigramCounts(np.bincount(ids, minlength=vocab).astype(np.int64), source)
 
 
-def load_counts(path: Path, vocab: int) -> UnigramCounts:
+def load_counts(path: Path, vocab: int, padded: int | None = None) -> UnigramCounts:
     """Read known training counts: a ``.npy`` vector, or a ``.json`` list, of one count per token id.
 
+    Args:
+        path: the file.
+        vocab: number of token ids of the tokenizer.
+        padded: number of token ids of the model, where it has more.
+
     Raises:
-        RaretokError: unreadable file, another length than the vocabulary, or negative or non-integer counts.
+        RaretokError: unreadable file, another length than either vocabulary, or negative or non-integer counts.
     """
     if path.suffix not in (".npy", ".json") or not path.is_file():
         raise RaretokError(f"no counts file {path}: give an existing .npy or .json file of {vocab} counts")
@@ -50,7 +55,7 @@ def load_counts(path: Path, vocab: int) -> UnigramCounts:
         raw = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.asarray(json.loads(path.read_text()))
     except (ValueError, OSError, EOFError, RecursionError, OverflowError, TypeError) as error:
         raise RaretokError(f"{path.name} is not a readable counts file ({error}): write it again") from None
-    if raw.ndim != 1 or len(raw) != vocab:
+    if raw.ndim != 1 or len(raw) not in (vocab, padded):
         raise RaretokError(
             f"{path.name} holds counts of shape {raw.shape}, but the model has {vocab} token types: "
             "give the counts of this model's own tokenizer"

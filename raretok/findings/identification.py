@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
+from scipy import stats
 
 from raretok.ablation import DocumentSums
 from raretok.stats.resampling import (
@@ -50,14 +51,16 @@ def effects(data: Halves, seed: int) -> pd.DataFrame:
     """Effects of every neuron in every band, a row for each; all effects in nats.
 
     Columns: ``band``, ``neuron``, ``n`` (positions ablated), ``net`` (mean Δ; > 0 the neuron helps), ``se`` (document
-    bootstrap), ``low`` and ``high`` (95 % interval), ``activity`` (mean |Δ|), ``net_a`` and ``net_b`` (halves of the documents).
+    bootstrap), ``low`` and ``high`` (95 % interval), ``activity`` (mean |Δ|), ``net_a`` and ``net_b`` (halves of the documents), ``low_b`` and ``high_b`` (95 % interval on half B).
     """
     counts = bootstrap_counts(len(data.half), RESAMPLES, seed)
     frames = []
+    counts_b = bootstrap_counts(int((data.half == 1).sum()), RESAMPLES, seed + 1)
     for k, band in enumerate(data.bands):
         net, weight = data.of(band)
         draws = bootstrap_ratio(net, weight, counts)
         low, high = np.nanpercentile(draws, [2.5, 97.5], axis=0)
+        low_b, high_b = np.nanpercentile(bootstrap_ratio(*data.of(band, 1), counts_b), [2.5, 97.5], axis=0)
         frames.append(
             pd.DataFrame(
                 {
@@ -71,6 +74,8 @@ def effects(data: Halves, seed: int) -> pd.DataFrame:
                     "activity": ratio(data.sums.activity[:, k], weight),
                     "net_a": ratio(*data.of(band, 0)),
                     "net_b": ratio(*data.of(band, 1)),
+                    "low_b": low_b,
+                    "high_b": high_b,
                 }
             )
         )
@@ -81,7 +86,8 @@ def reliabilities(data: Halves, seed: int) -> pd.DataFrame:
     """Split-half reliability of the neurons' net effects, a row a band.
 
     Columns: ``band``; ``reliability`` (median over random splits of the documents), ``low``, ``high`` (95 % range over the
-    splits); ``a_b`` (the split into halves A and B that selection and report use).
+    splits); ``a_b`` (the split into halves A and B that selection and report use); ``rank_a_b`` (Spearman's correlation of
+    |net| in A and B: whether the *order* repeats, beyond the few large ones that decide the former).
     """
     splits = split_halves(len(data.half), SPLITS, seed)
     fixed = (data.half == 0)[None].astype(float)
@@ -89,7 +95,10 @@ def reliabilities(data: Halves, seed: int) -> pd.DataFrame:
     for band in data.bands:
         low, middle, high = np.nanpercentile(reliability(*data.of(band), splits), [2.5, 50, 97.5])
         a_b = float(reliability(*data.of(band), fixed)[0])
-        records.append({"band": band, "reliability": middle, "low": low, "high": high, "a_b": a_b})
+        rank_a_b = float(stats.spearmanr(*(np.abs(ratio(*data.of(band, h))) for h in (0, 1))).statistic)
+        records.append(
+            {"band": band, "reliability": middle, "low": low, "high": high, "a_b": a_b, "rank_a_b": rank_a_b}
+        )
     return pd.DataFrame(records)
 
 
@@ -97,8 +106,8 @@ def identify(data: Halves, seed: int) -> pd.DataFrame:
     """The rare-specific effect of every neuron and which definitions it meets, a row a neuron; effects in nats.
 
     Columns: ``neuron``; ``s``, ``se``, ``low``, ``high`` (all documents); ``s_a``, ``se_a``, ``p``, ``q`` (half A, selection);
-    ``s_b``, ``se_b`` (half B, report); ``direction`` (boost: net > 0 on rare targets, suppress: < 0); ``controlled`` and
-    ``published`` (the two definitions); ``published_net`` (what the published ranking is made of) and ``published_rank``.
+    ``s_b``, ``se_b`` (half B, report); ``direction`` (boost: net > 0 on rare targets of half A, suppress: < 0); ``selected``
+    (q on A alone); ``controlled`` (and the same sign on B) and ``published`` (the two definitions); ``published_net`` (what the published ranking is made of) and ``published_rank``.
     """
     whole, parts = _specific(data, None, seed), [_specific(data, h, seed + 1 + h) for h in (0, 1)]
     (s, draws), (s_a, draws_a), (s_b, draws_b) = whole, *parts
@@ -121,7 +130,8 @@ def identify(data: Halves, seed: int) -> pd.DataFrame:
             "q": q,
             "s_b": s_b,
             "se_b": draws_b.std(0, ddof=1),
-            "direction": np.where(ratio(*data.of("rare")) > 0, "boost", "suppress"),
+            "direction": np.where(ratio(*data.of("rare", 0)) > 0, "boost", "suppress"),
+            "selected": q <= Q,
             "controlled": (q <= Q) & (np.sign(s_a) == np.sign(s_b)),
             "published": published,
             "published_net": published_net,
@@ -134,7 +144,7 @@ def _specific(
     data: Halves, which: int | None, seed: int
 ) -> tuple[Float[ndarray, " neuron"], Float[ndarray, "resample neuron"]]:
     """S and its bootstrap draws; rare and matched positions are resampled with the same documents."""
-    rare, matched = data.of("rare", which), data.of("matched", which)
+    rare, matched = data.of("rare with controls", which), data.of("matched", which)
     counts = bootstrap_counts(len(rare[1]), RESAMPLES, seed)
     draws = bootstrap_ratio(*rare, counts) - bootstrap_ratio(*matched, counts)
     return ratio(*rare) - ratio(*matched), draws

@@ -16,7 +16,7 @@ from raretok import embedded
 from raretok.errors import RaretokError
 from raretok.model.readout import Readout, check_readout, extract_readout
 from raretok.model.registry import ModelEntry, find_model
-from raretok.store import Store
+from raretok.store import Store, code_digest
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,11 @@ def _source(entry: ModelEntry, step: int | None) -> tuple[str, dict[str, Any]]:
     """What ``from_pretrained`` takes: a directory or hub id, and its keyword arguments."""
     revision = entry.revision(step)
     if entry.kind == "embedded":
-        return str(Store().entry("model", {"sha256": entry.sha256}, partial(_dequantise, entry))), {}
+        return str(
+            Store().entry(
+                "model", {"sha256": entry.sha256, "code": code_digest("model/load")}, partial(_dequantise, entry)
+            )
+        ), {}
     if entry.kind == "path":
         return entry.source, {}
     return entry.source, {"revision": revision}
@@ -95,9 +99,10 @@ def model_digest(entry: ModelEntry, step: int | None) -> str:
         _embedded_file(entry)
         return str(entry.sha256)
     if entry.kind == "path":
-        paths = sorted(
-            p for p in Path(entry.source).iterdir() if p.suffix in (".safetensors", ".json", ".model", ".txt")
-        )
+        kinds = (".safetensors", ".json", ".model", ".txt")
+        paths = sorted(p for p in Path(entry.source).iterdir() if p.suffix in kinds)
+        if not any(p.suffix == ".safetensors" for p in paths):
+            raise RaretokError(f"{entry.source} has no .safetensors weights: write it again with save_pretrained")
         return hashlib.sha256("".join(embedded.digest_files((p.resolve(),)) for p in paths).encode()).hexdigest()
     from huggingface_hub import snapshot_download
 
@@ -158,7 +163,12 @@ def load_model(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             model = AutoModelForCausalLM.from_pretrained(
-                where, local_files_only=True, dtype=torch.float32, trust_remote_code=False, **options
+                where,
+                local_files_only=True,
+                dtype=torch.float32,
+                trust_remote_code=False,
+                use_safetensors=True,
+                **options,
             )
     except OSError as error:
         if entry.kind == "path":

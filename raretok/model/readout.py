@@ -101,7 +101,11 @@ def extract_readout(model: nn.Module) -> Readout:
     d_model = w_out.shape[1]
     gain = getattr(norm, "weight", None)
     bias = getattr(norm, "bias", None)
-    eps = next(float(getattr(norm, n)) for n in ("variance_epsilon", "eps") if hasattr(norm, n))
+    eps = next((float(getattr(norm, n)) for n in ("variance_epsilon", "eps") if hasattr(norm, n)), None)
+    if eps is None and type(norm).__name__ == "OlmoLayerNorm":
+        eps = 1e-5  # a constant of its forward pass
+    if eps is None:
+        raise RaretokError(f"{name} is not supported: its final norm, {type(norm).__name__}, has no epsilon")
     head_bias = getattr(head, "bias", None)
     readout = Readout(
         w_out=w_out.detach().contiguous(),

@@ -81,7 +81,7 @@ def run_trace(model: LoadedModel, windows: Windows, progress: bool = True) -> Tr
             residual[rows] = cache[f"blocks.{model.layer}.hook_resid_post"][:, SKIP:-1].flatten(0, 1).cpu()
             kept = logits[:, SKIP:-1].flatten(0, 1)
             target = ids[:, SKIP + 1 :].flatten()
-            loss[rows] = torch.nn.functional.cross_entropy(kept, target, reduction="none").double().cpu()
+            loss[rows] = torch.nn.functional.cross_entropy(kept, target, reduction="none").cpu().double()
             bar.update(len(ids))
     if not (loss.isfinite().all() and activation.isfinite().all()):
         raise RaretokError(f"{model.entry.name} gives NaN or infinite losses or activations: its weights are damaged")

@@ -21,6 +21,7 @@ def text():
         "input": ids[1],
         "loss": loss,
         "position": rng.integers(3, 255, 20_000),
+        "half": rng.integers(0, 2, 20_000),
         "counts": counts,
         "word_start": rng.random(VOCAB) < 0.5,
     }
@@ -44,7 +45,7 @@ def test_band_means_are_unbiased(text):
         chosen = select(**text, sample=1000, seed=seed)
         for band, weight in zip(BANDS, chosen.weights, strict=True):
             draws[band].append((weight * value[chosen.rows]).sum() / weight.sum())
-    for band in set(BANDS) - {"matched"}:
+    for band in set(BANDS) - {"matched", "rare with controls"}:
         by = "input" if band.endswith("input") else "target"
         member = np.ones(VOCAB, dtype=bool) if band == "all" else occurs[band.removesuffix(" input")]
         truth = value[member[text[by]]].mean()
@@ -58,23 +59,42 @@ def test_controls_are_common_and_as_hard(text):
     rare, common = bands["rare"][text["target"]], bands["common"][text["target"]]
     starts = text["word_start"][text["target"]]
     loss = np.random.default_rng(1).gamma(4, 1, len(rare)) + rare
-    weight = match_controls(rare, common, loss, text["position"], starts, rng)
-    assert weight.sum() == pytest.approx(rare.sum())
+    half = text["half"]
+    weight, paired = match_controls(rare, common, loss, text["position"], half, starts, rng)
+    assert paired.sum() > 0.95 * rare.sum()
+    assert not (paired & ~rare).any()
     assert not weight[~common].any()
-    matched = np.average(loss, weights=weight)
-    assert abs(matched - loss[rare].mean()) < 0.1
+    for h in (0, 1):
+        here, w = paired & (half == h), weight * (half == h)
+        assert w.sum() == pytest.approx(here.sum())
+        assert abs(np.average(loss, weights=w) - loss[here].mean()) < 0.15
+        assert abs(np.average(starts, weights=w) - starts[here].mean()) < 0.03
+        assert abs(np.average(text["position"], weights=w) - text["position"][here].mean()) < 8
     assert abs(loss[common].mean() - loss[rare].mean()) > 0.5
-    assert abs(np.average(starts, weights=weight) - starts[rare].mean()) < 0.02
-    assert abs(np.average(text["position"], weights=weight) - text["position"][rare].mean()) < 6
+
+
+def test_rare_targets_without_controls_stay_out(text):
+    """No common target is as hard as the hardest fifth of the rare ones: these are left out, not overweighted."""
+    bands = type_bands(text["counts"])
+    rare, common = bands["rare"][text["target"]], bands["common"][text["target"]]
+    rng = np.random.default_rng(7)  # not the one that drew the text
+    loss = rng.uniform(0, 8, len(rare))
+    hardest = rare & (rng.random(len(rare)) < 0.2)
+    loss[hardest] += 8
+    weight, paired = match_controls(
+        rare, common, loss, text["position"], text["half"], text["word_start"][text["target"]], rng
+    )
+    assert not (paired & hardest & (loss > 9)).any()
+    assert paired.sum() > 0.7 * rare.sum()
+    assert weight.max() <= 20
 
 
 def test_controls_that_cannot_be_as_hard_are_an_error(text):
     bands = type_bands(text["counts"])
     rare, common = bands["rare"][text["target"]], bands["common"][text["target"]]
-    with pytest.raises(RaretokError, match="have no common target as hard"):
-        match_controls(
-            rare, common, rare * 10.0 + np.arange(len(rare)) * 1e-6, text["position"], rare, np.random.default_rng(0)
-        )
+    loss = rare * 10.0 + np.arange(len(rare)) * 1e-6
+    with pytest.raises(RaretokError, match="only 0 of .* rare targets have common targets as hard"):
+        match_controls(rare, common, loss, text["position"], text["half"], rare, np.random.default_rng(0))
 
 
 def test_too_few_rare_targets_is_an_error(text):

@@ -13,8 +13,9 @@ def simulated(documents=120, neurons=300, specific=(), hard=(), seed=0, size=0.0
     rng = np.random.default_rng(seed)
     weight = rng.integers(5, 20, (documents, len(BANDS))).astype(float)
     mean = np.zeros((len(BANDS), neurons))
-    mean[BANDS.index("rare"), list(specific)] += size
-    for band in ("rare", "matched"):
+    for band in ("rare", "rare with controls"):
+        mean[BANDS.index(band), list(specific)] += size
+    for band in ("rare", "rare with controls", "matched"):
         mean[BANDS.index(band), list(hard)] += 10 * size
     style = 0.05 * rng.standard_t(4, size=(documents, 1, neurons))
     noise = 0.3 * rng.standard_t(4, size=(documents, len(BANDS), neurons)) / np.sqrt(weight)[:, :, None]
@@ -26,6 +27,7 @@ def simulated(documents=120, neurons=300, specific=(), hard=(), seed=0, size=0.0
 def test_planted_neurons_are_found_and_hard_ones_are_not():
     found = identify(simulated(specific=range(20), hard=range(20, 60), size=0.15), 0)
     chosen = set(found["neuron"][found["controlled"]])
+    assert (found["selected"] >= found["controlled"]).all()
     assert len(chosen & set(range(20))) >= 18
     assert len(chosen & set(range(20, 60))) <= 3
     assert (found["direction"][:60] == "boost").all()

@@ -104,3 +104,20 @@ def test_the_digest_follows_the_weights(models, tmp_path):
     shutil.copytree(folder, tmp_path / "changed")
     (tmp_path / "changed" / "config.json").write_text(json.dumps(config | {"layer_norm_epsilon": 0.1}))
     assert model_digest(find_model(str(tmp_path / "changed")), None) != before
+
+
+def test_pickled_weights_are_refused(models, tmp_path):
+    folder = shutil.copytree(models["gpt2"], tmp_path / "pickled")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(RaretokError, match="has no .safetensors weights"):
+        model_digest(find_model(str(folder)), None)
+
+
+def test_a_file_overwritten_in_place_has_another_digest(tmp_path):
+    from raretok.embedded import digest_files
+
+    path = tmp_path / "file"
+    path.write_bytes(b"one")
+    before = digest_files((path,))
+    path.write_bytes(b"three")
+    assert digest_files((path,)) != before
