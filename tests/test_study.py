@@ -100,19 +100,13 @@ def test_bad_settings_list_the_right_ones(settings, change, message):
     ("change", "message"),
     [
         ({"windows": 100_000}, "fewer than windows=100000: ask for at most"),
-        ({"windows": 4}, "band rare has .* targets, fewer than 200"),
+        ({"windows": 25}, "band rare has .* targets, fewer than 200"),
         ({"length": 100}, "do not fit gpt_neox's context of 64"),
         ({"model": "nothing"}, "unknown model 'nothing'"),
         ({"step": 5}, "has no step 5: it has no training checkpoints"),
         ({"corpus": "nothing"}, "unknown corpus 'nothing'"),
     ],
 )
-def test_a_text_too_short_for_one_window_says_so(settings, tmp_path):
-    (tmp_path / "short.txt").write_text("a few words")
-    with pytest.raises(RaretokError, match="short.txt has 0 windows of 64 tokens, fewer than windows=120"):
-        Study(**settings | {"corpus": str(tmp_path / "short.txt")}).effects()
-
-
 def test_what_cannot_be_measured_says_why_and_leaves_nothing(settings, change, message, own_store):
     with pytest.raises(RaretokError, match=message):
         Study(**settings | change).effects()
@@ -123,3 +117,9 @@ def test_a_corpus_of_few_documents_says_so(settings, tmp_path, documents):
     (tmp_path / "few.csv").write_text("text\n" + " ".join(documents[:150]) + "\n")
     with pytest.raises(RaretokError, match="the windows come from 1 documents of few.csv, fewer than 20"):
         Study(**settings | {"corpus": str(tmp_path / "few.csv")}).effects()
+
+
+def test_a_text_too_short_for_one_window_says_so(settings, tmp_path):
+    (tmp_path / "short.txt").write_text("a few words")
+    with pytest.raises(RaretokError, match="short.txt has 0 windows of 64 tokens, fewer than windows=120"):
+        Study(**settings | {"corpus": str(tmp_path / "short.txt")}).effects()
