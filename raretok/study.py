@@ -10,7 +10,16 @@ import torch
 from numpy import ndarray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from raretok.ablation import DocumentSums, Replacement, ablate, audit, make_engine, replaced_by, tile_inputs
+from raretok.ablation import (
+    DocumentSums,
+    Replacement,
+    ablate,
+    audit,
+    check_table,
+    make_engine,
+    replaced_by,
+    tile_inputs,
+)
 from raretok.ablation.certified import Certified
 from raretok.ablation.reference import hooked_effects
 from raretok.data.frequency import UnigramCounts, count_tokens, load_counts, type_table
@@ -178,7 +187,6 @@ class Study:
             {name: getattr(trace, name) for name in names}
             | {"rows": chosen.rows, "weights": chosen.weights}
             | {"context_row": where.numpy(), "context_activation": strongest.numpy()}
-            | {"activation_mean": trace.activation.double().mean(0).numpy()}
             | {"net": sums.net, "activity": sums.activity, "weight": sums.weight, "count": sums.count}
             | {"checks": np.array([self.model.readout_error, error, sums.fallback_share, sums.largest_bound])}
         )
@@ -264,20 +272,8 @@ class Study:
         return identification.overlap(self.identification())
 
     def checks(self) -> pd.DataFrame:
-        """How right the numbers are: ``check``, ``value``, ``unit``, ``meaning``."""
-        values = self._measured["checks"]
-        rows = [
-            ("readout", values[0], "of logit spread", "the five tensors reproduce the model's own logits to this"),
-            ("hooks", values[1], "nats", "the engine and hooked forward passes differ by at most this, on a sample"),
-            ("fallback", values[2], "share", "of the pairs were done exactly, not to second order"),
-            (
-                "bound",
-                values[3],
-                "nats",
-                "no pair is further from the truth than this, rounding included (as if roundings were independent)",
-            ),
-        ]
-        return pd.DataFrame(rows, columns=["check", "value", "unit", "meaning"])
+        """How right the numbers are, see ``ablation.check_table``."""
+        return check_table(self._measured["checks"])
 
     def types(self) -> pd.DataFrame:
         """Every token type that occurs, see ``data.frequency.type_table``."""

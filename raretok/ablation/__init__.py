@@ -146,3 +146,19 @@ def audit(engine: Certified, trace: Trace, replacing: Float[Tensor, " neuron"]) 
             "exact": found.exact.flatten().cpu().numpy(),
         }
     )
+
+
+def check_table(values: Float[ndarray, " check"]) -> pd.DataFrame:
+    """How right the numbers of a study are: ``check``, ``value``, ``unit``, ``meaning``."""
+    rows = [
+        ("readout", values[0], "of logit spread", "the five tensors reproduce the model's own logits to this"),
+        ("hooks", values[1], "nats", "the engine and hooked forward passes differ by at most this, on a sample"),
+        ("fallback", values[2], "share", "of the pairs were done exactly, not to second order"),
+        (
+            "bound",
+            values[3],
+            "nats",
+            "no pair is further from the truth than this, rounding included (as if roundings were independent)",
+        ),
+    ]
+    return pd.DataFrame(rows, columns=["check", "value", "unit", "meaning"])
