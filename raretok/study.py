@@ -10,16 +10,8 @@ import torch
 from numpy import ndarray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from raretok.ablation import (
-    DocumentSums,
-    Replacement,
-    ablate,
-    audit,
-    check_table,
-    make_engine,
-    replaced_by,
-    tile_inputs,
-)
+from raretok.ablation import DocumentSums, Replacement, ablate, make_engine, replaced_by, tile_inputs
+from raretok.ablation.audit import audit, check_table
 from raretok.ablation.certified import Certified
 from raretok.ablation.reference import hooked_effects
 from raretok.data.frequency import UnigramCounts, count_tokens, load_counts, type_table
@@ -180,14 +172,15 @@ class Study:
         if replacing.ndim == 2:
             replacing = replacing[torch.from_numpy(chosen.rows)]
         error = self._check_against_hooks(trace, len(picked))
-        sums = ablate(self.model.readout, picked, replacing, chosen.weights, c.tolerance)
+        sums = ablate(self.model.readout, picked, replacing, chosen.weights, c.tolerance)["loss"]
         strongest, where = trace.activation.topk(min(CONTEXTS, len(trace)), dim=0)
         names = ("target", "input", "window", "document", "half", "position", "loss")
         return (
             {name: getattr(trace, name) for name in names}
             | {"rows": chosen.rows, "weights": chosen.weights}
             | {"context_row": where.numpy(), "context_activation": strongest.numpy()}
-            | {"net": sums.net, "activity": sums.activity, "weight": sums.weight, "count": sums.count}
+            | {"net": sums.net, "activity": sums.activity, "square": sums.square}
+            | {"weight": sums.weight, "count": sums.count}
             | {"checks": np.array([self.model.readout_error, error, sums.fallback_share, sums.largest_bound])}
         )
 
@@ -215,7 +208,7 @@ class Study:
         """
         part = trace[np.flatnonzero(trace.window == window)]
         mean = replaced_by(trace.activation, "mean", 0)
-        engine = self._engine(positions)
+        engine = self._engine(trace, positions)
         found = engine(*tile_inputs(self.model.readout, part, mean)).value.cpu()
         tables = []
         for i in neurons:
@@ -226,9 +219,9 @@ class Study:
         table = pd.concat(tables, ignore_index=True)
         return table.assign(difference=table["engine"] - table["hooked"])
 
-    def _engine(self, positions: int | None = None) -> Certified:
+    def _engine(self, trace: Trace, positions: int | None = None) -> Certified:
         count = len(self.selection.rows) if positions is None else positions
-        return make_engine(self.model.readout, self.config.tolerance, count)
+        return make_engine(self.model.readout, self.config.tolerance, count, trace.residual)
 
     @cached_property
     def selection(self) -> Selection:
@@ -240,7 +233,7 @@ class Study:
         """Per-document sums with the documents' halves."""
         m = self._measured
         documents, first = np.unique(m["document"][m["rows"]], return_index=True)
-        sums = DocumentSums(m["net"], m["activity"], m["weight"], m["count"], *map(float, m["checks"][2:]))
+        sums = DocumentSums(m["net"], m["activity"], m["square"], m["weight"], m["count"], *map(float, m["checks"][2:]))
         assert len(documents) == len(sums.net)
         return identification.Halves(sums, m["half"][m["rows"]][first], BANDS)
 
@@ -302,6 +295,6 @@ class Study:
             trace = run_trace(self.model, first)
             rows = np.sort(np.random.default_rng(self.config.seed).permutation(len(trace))[:positions])
             mean = replaced_by(trace.activation, "mean", 0)
-            return audit(self._engine(), trace[rows], mean)
+            return audit(self._engine(trace), trace[rows], mean)
 
         return self._table(f"certificate-{positions}", compute)

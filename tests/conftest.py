@@ -4,7 +4,9 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +21,11 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
 )
+
+from raretok.ablation import replaced_by
+from raretok.data.text import Windows
+from raretok.model.load import load_model
+from raretok.model.trace import run_trace
 
 ARCHITECTURES = ("gpt2", "gpt_neox", "llama")
 VOCAB = 400
@@ -101,3 +108,22 @@ def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Every test has a results folder of its own."""
     monkeypatch.setenv("RARETOK_STORE", str(tmp_path / "store"))
     return tmp_path / "store"
+
+
+def windows_of(count: int, length: int = 24, seed: int = 0) -> Windows:
+    """Windows of random tokens, two to a document."""
+    tokens = np.random.default_rng(seed).integers(0, 300, (count, length)).astype(np.int32)
+    return Windows(tokens, np.arange(count) // 2, np.arange(count) % 2)
+
+
+@pytest.fixture
+def traced(models: dict[str, Path]) -> Callable[..., Any]:
+    """A function: architecture, dtype, number of windows → model, windows, trace and the mean activations."""
+
+    def trace_of(architecture: str, dtype: torch.dtype = torch.float32, count: int = 3) -> Any:
+        model = load_model(str(models[architecture]), device="cpu", dtype=dtype)
+        windows = windows_of(count)
+        trace = run_trace(model, windows)
+        return model, windows, trace, replaced_by(trace.activation, "mean", 0)
+
+    return trace_of

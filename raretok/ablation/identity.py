@@ -5,7 +5,8 @@ Ablation moves the residual stream from r to r + δ·w, so the scale of the fina
     σ'² = (|C r|² + 2 δ ⟨C r, C w⟩ + δ² |C w|²) / d_model + ε        logits' = (λ + δ·u) / σ' + b
 
 with λ = (γ∘C r)·W_U and u = (γ∘C w)·W_U, and the logits change by X = α·λ + κ·u, α = 1/σ' − 1/σ, κ = δ/σ'. The unembedding is
-centred over the vocabulary first, which adds one constant to all logits of a position and so changes nothing.
+centred over the vocabulary first, which adds one constant to all logits of a position and so changes nothing; and its types are
+put in order of probability, so that a prefix – the head – carries most of it.
 """
 
 from dataclasses import dataclass
@@ -14,39 +15,71 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from raretok.ablation.kernels import VOCAB_BLOCK, softmax_stats
+from raretok.ablation.kernels import VOCAB_BLOCK, has_bf16, softmax_stats
 from raretok.model.readout import Readout
+
+HEAD_SHARE = 4
+"""One type in so many is in the head of the vocabulary."""
+PILOTS = 64
+"""Positions whose probabilities order the vocabulary."""
 
 
 @dataclass(frozen=True)
 class Footprints:
-    """What does not depend on the position: every neuron's footprint u on the logits, its extremes, and norms."""
+    """What does not depend on the position: every neuron's footprint u on the logits, its extremes, and norms.
+
+    Vocabulary axes are in the order ``order``; ``rank`` is its inverse; ``parts`` are the head and the tail; ``pilots`` are the
+    positions whose mean probabilities gave the order.
+    """
 
     readout: Readout
+    pilots: Float[Tensor, "pilot d_model"]
+    order: Int[Tensor, " vocab"]
+    rank: Int[Tensor, " vocab"]
+    parts: tuple[slice, slice]
     unembed: Float[Tensor, "d_model vocab"]
+    unembed_low: Float[Tensor, "d_model vocab"]
     unembed_norm: Float[Tensor, " vocab"]
     constant: Float[Tensor, " vocab"]
     centred: Float[Tensor, "neuron d_model"]
     gained: Float[Tensor, "neuron d_model"]
+    length: Float[Tensor, " neuron"]
     square: Float[Tensor, " neuron"]
     u: Float[Tensor, "neuron vocab"]
-    high: Float[Tensor, " neuron"]
-    low: Float[Tensor, " neuron"]
+    high: Float[Tensor, "part neuron"]
+    low: Float[Tensor, "part neuron"]
+
+    @property
+    def low_precision(self) -> bool:
+        """Whether products that only the variance needs are taken in bfloat16."""
+        return self.unembed_low.dtype != self.unembed.dtype
+
+
+@dataclass(frozen=True)
+class Part:
+    """Sums over the head or the tail of the vocabulary, weighted by p; λ is centred under p over the whole vocabulary."""
+
+    mass: Float[Tensor, " token"]
+    lam: Float[Tensor, " token"]
+    lam_square: Float[Tensor, " token"]
+    high: Float[Tensor, " token"]
+    low: Float[Tensor, " token"]
+    mean_u: Float[Tensor, "token neuron"]
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """The unablated state of a tile of positions: λ, centred under p, with its variance and extremes; E[u] and E[λu]."""
+    """The unablated state of a tile of positions: λ, centred under p; p; E[u], and by parts of the vocabulary."""
 
     centred: Float[Tensor, "token d_model"]
     sigma: Float[Tensor, " token"]
     lam: Float[Tensor, "token vocab"]
     p: Float[Tensor, "token vocab"]
-    variance: Float[Tensor, " token"]
-    high: Float[Tensor, " token"]
-    low: Float[Tensor, " token"]
+    p_low: Float[Tensor, "token vocab"]
+    weighted_low: Float[Tensor, "token vocab"]
+    parts: tuple[Part, ...]
+    mean_unembed: Float[Tensor, "token d_model"]
     mean_u: Float[Tensor, "token neuron"]
-    mean_lam_u: Float[Tensor, "token neuron"]
     target: Int[Tensor, " token"]
 
 
@@ -59,23 +92,38 @@ class Change:
     mean: Float[Tensor, "token neuron"]
 
 
-def footprints(readout: Readout) -> Footprints:
-    """Every neuron's footprint on the logits; 4 · d_mlp · vocab bytes in float32."""
-    unembed = (readout.unembed - readout.unembed.mean(1, keepdim=True)).contiguous()
+def footprints(readout: Readout, residual: Float[Tensor, "token d_model"]) -> Footprints:
+    """Every neuron's footprint on the logits; 4 · d_mlp · vocab bytes in float32.
+
+    ``residual``: positions like those to be ablated at, of which some order the vocabulary.
+    """
+    pilots = residual[:: max(1, len(residual) // PILOTS)][:PILOTS].to(readout.w_out)
+    order = readout.logits(pilots).softmax(1).mean(0).argsort(descending=True, stable=True)
+    unembed = readout.unembed[:, order]
+    unembed -= unembed.mean(1, keepdim=True)
     centred = readout.centre(readout.w_out)
     gained = centred * readout.gain
     u = gained @ unembed
+    low = unembed.dtype == torch.float32 and has_bf16(unembed.device.type)
+    cut = -(-readout.vocab // HEAD_SHARE)
+    parts = (slice(0, cut), slice(cut, readout.vocab))
     return Footprints(
         readout=readout,
+        pilots=pilots,
+        order=order,
+        rank=order.argsort(),
+        parts=parts,
         unembed=unembed,
+        unembed_low=unembed.bfloat16() if low else unembed,
         unembed_norm=unembed.norm(dim=0),
-        constant=readout.constant,
+        constant=readout.constant[order],
         centred=centred,
         gained=gained,
+        length=gained.norm(dim=1),
         square=centred.square().sum(-1),
         u=u,
-        high=u.amax(1),
-        low=u.amin(1),
+        high=torch.stack([u[:, w].amax(1) for w in parts]),
+        low=torch.stack([u[:, w].amin(1) for w in parts]),
     )
 
 
@@ -85,20 +133,26 @@ def baseline(
     """The unablated state of some positions; everything that costs vocab × d_model."""
     centred = feet.readout.centre(residual)
     sigma = feet.readout.scale(residual)
-    p, lam, weighted, variance, high, low = softmax_stats(
-        compiled, (centred * feet.readout.gain) @ feet.unembed, sigma, feet.constant
+    raw = (centred * feet.readout.gain) @ feet.unembed
+    p, lam, p_low, weighted_low, *sums = softmax_stats(
+        compiled, raw, sigma, feet.constant, feet.parts[0].stop, feet.unembed_low.dtype
     )
+    mean_unembed = [_blocked(p[:, where], feet.unembed[:, where]) for where in feet.parts]
+    parts = [
+        Part(mass, one, two, high, low, mean @ feet.gained.T)
+        for (mass, one, two, high, low), mean in zip((sums[:5], sums[5:]), mean_unembed, strict=True)
+    ]
     return Baseline(
         centred=centred,
         sigma=sigma,
         lam=lam,
         p=p,
-        variance=variance,
-        high=high,
-        low=low,
-        mean_u=_blocked(p, feet.unembed) @ feet.gained.T,
-        mean_lam_u=_blocked(weighted, feet.unembed) @ feet.gained.T,
-        target=target,
+        p_low=p_low,
+        weighted_low=weighted_low,
+        parts=tuple(parts),
+        mean_unembed=mean_unembed[0] + mean_unembed[1],
+        mean_u=parts[0].mean_u + parts[1].mean_u,
+        target=feet.rank[target],
     )
 
 
@@ -122,13 +176,14 @@ def change(feet: Footprints, base: Baseline, delta: Float[Tensor, "token neuron"
     return Change(-grown / (sigma * new_sigma * (sigma + new_sigma)), kappa, kappa * base.mean_u)
 
 
-def reach(feet: Footprints, base: Baseline, moved: Change) -> tuple[Tensor, Tensor]:
-    """How far X may lie above and below its mean, over all types: token × neuron each."""
-    high, low = base.high[:, None], base.low[:, None]
+def reach(feet: Footprints, base: Baseline, moved: Change, part: int) -> tuple[Tensor, Tensor]:
+    """How far X may lie above and below its mean, over the types of a part: token × neuron each, not negative."""
+    high, low = base.parts[part].high[:, None], base.parts[part].low[:, None]
     alpha, kappa, mean = moved.alpha, moved.kappa, moved.mean
-    up = torch.maximum(alpha * high, alpha * low) + torch.maximum(kappa * feet.high, kappa * feet.low) - mean
-    down = mean - torch.minimum(alpha * high, alpha * low) - torch.minimum(kappa * feet.high, kappa * feet.low)
-    return up, down
+    u_high, u_low = feet.high[part], feet.low[part]
+    up = torch.maximum(alpha * high, alpha * low) + torch.maximum(kappa * u_high, kappa * u_low) - mean
+    down = mean - torch.minimum(alpha * high, alpha * low) - torch.minimum(kappa * u_high, kappa * u_low)
+    return up.clamp_min_(0.0), down.clamp_min_(0.0)
 
 
 def at_target(feet: Footprints, base: Baseline, moved: Change) -> Float[Tensor, "token neuron"]:

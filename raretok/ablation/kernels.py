@@ -5,7 +5,7 @@ one exponential for every (token, neuron, type); the others are what the second-
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, no_type_check
 
@@ -17,10 +17,14 @@ logger = logging.getLogger(__name__)
 
 WORTH_COMPILING = 10**11
 """Pairs × types from which on half a minute of compiling is paid back."""
-REACH = 8.0
-"""|X − μ| up to which ``pair_sums`` may use its short exponential."""
+REACHES = ((1.0, 1), (2.0, 2), (8.0, 4))
+"""|X − μ| up to which a short exponential with so many doublings is good to float32."""
+BF16 = (1 + 2**-8) ** 3 - 1 + 2**-9
+"""Relative error of a sum of positive products in bfloat16: two rounded factors, a rounded result, the sum's own roundings."""
 VOCAB_BLOCK = 4096
-"""Types summed at a time: blocks stay in cache, and short sums round less."""
+"""Types summed at a time: short sums round less."""
+PAIR_BLOCK = 1024
+"""Types of which the rows of a whole tile stay in cache."""
 TYPE_BYTES = 1 << 26
 """Size of the largest temporary of an uncompiled block of pairs."""
 
@@ -29,7 +33,7 @@ TYPE_BYTES = 1 << 26
 def can_compile(device: str) -> bool:
     """Whether torch can compile for a device here – a C++ compiler and headers are there – found out by trying once."""
     try:
-        return bool((_compiled(_short_sum)(*_example(device)) == 0).all())
+        return bool((_compiled(_pair_sums)(1, *_example(device)) == 0).all())
     except Exception as error:
         logger.warning("ablation runs uncompiled, several times slower (%s)", str(error).strip().partition("\n")[0])
         return False
@@ -55,7 +59,7 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return torch.compile(function, dynamic=True, options=options)
 
 
-def _run(function: Callable[..., Any], compiled: bool, *arguments: Tensor) -> Any:
+def _run(function: Callable[..., Any], compiled: bool, *arguments: Any) -> Any:
     return (_compiled(function) if compiled else function)(*arguments)
 
 
@@ -64,37 +68,62 @@ def softmax_stats(
     lam: Float[Tensor, "token vocab"],
     sigma: Float[Tensor, " token"],
     constant: Float[Tensor, " vocab"],
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """p = softmax(λ/σ + b); then λ − E[λ], p·(λ − E[λ]), and of the centred λ its variance, largest and smallest value."""
-    return _run(_softmax_stats, compiled, lam, sigma, constant)
+    cut: int,
+    low: torch.dtype,
+) -> tuple[Tensor, ...]:
+    """p = softmax(λ/σ + b); λ − E[λ]; p and p·(λ − E[λ]) in the dtype ``low``; then, of the types before ``cut`` and of the
+    others, the sums of p, p·λ and p·λ² and the largest and smallest λ, λ centred."""
+    return _run(_softmax_stats, compiled, lam, sigma, constant, cut, low)
 
 
 # no_type_check: run-time checkers wrap functions in what cannot be compiled.
 @no_type_check
-def _softmax_stats(lam: Tensor, sigma: Tensor, constant: Tensor) -> tuple[Tensor, ...]:
+def _softmax_stats(lam: Tensor, sigma: Tensor, constant: Tensor, cut: int, low: torch.dtype) -> tuple[Tensor, ...]:
     logits = lam / sigma[:, None] + constant
     e = torch.exp(logits - logits.amax(1, keepdim=True))
     p = e / e.sum(1, keepdim=True)
     centred = lam - (p * lam).sum(1, keepdim=True)
     weighted = p * centred
-    return p, centred, weighted, (weighted * centred).sum(1), centred.amax(1), centred.amin(1)
+    sums = []
+    for q, x, w in (
+        (p[:, :cut], centred[:, :cut], weighted[:, :cut]),
+        (p[:, cut:], centred[:, cut:], weighted[:, cut:]),
+    ):
+        sums += [q.sum(1), w.sum(1), (w * x).sum(1), x.amax(1), x.amin(1)]
+    return p, centred, p.to(low), weighted.to(low), *sums
 
 
-def bracket(compiled: bool, *arguments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The bracket of method §3: log E[e^X] − μ to second order, and the two ends between which it is proven to be.
+def part_square(compiled: bool, low_precision: bool, *arguments: Tensor) -> tuple[Tensor, Tensor]:
+    """Σ p·Y² over a part of the vocabulary, Y = αλ + κu − mean, and by how much its rounded value may be off.
 
-    Arguments, all broadcast over token × neuron: variance of X and by how much its rounded value may be off, and how far X
-    may lie above and below its mean.
+    Arguments, all broadcast over token × neuron: α, κ, mean; the part's sums of p, p·λ, p·λ², p·u, p·λ·u, p·u², the last in low
+    precision or not; and by how much the sum of p·λ·u may be off.
+    """
+    return _run(_part_square, compiled, low_precision, *arguments)
+
+
+@no_type_check
+def _part_square(low_precision, alpha, kappa, mean, mass, lam, lam_square, u, lam_u, u_square, lam_u_off):
+    cross, own = 2 * alpha * kappa, kappa * kappa * u_square
+    linear = mean * (2 * (alpha * lam + kappa * u) - mean * mass)
+    square = alpha * alpha * lam_square + cross * lam_u + own - linear
+    rounded = 16 * torch.finfo(alpha.dtype).eps * (linear.abs() + own)
+    off = rounded + cross.abs() * lam_u_off + (BF16 * own if low_precision else 0.0)
+    return square.clamp_min(0.0), off
+
+
+def bracket(compiled: bool, *arguments: Tensor) -> tuple[Tensor, Tensor]:
+    """Between what Σ p·(e^Y − 1 − Y) over a part of the vocabulary is proven to be (method §3).
+
+    Arguments, all broadcast over token × neuron: Σ p·Y² and by how much its rounded value may be off, and how far Y may lie above
+    and below 0.
     """
     return _run(_bracket, compiled, *arguments)
 
 
 @no_type_check
-def _bracket(variance: Tensor, off: Tensor, up: Tensor, down: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    upper = torch.log1p((variance + off).clamp_min(0.0) * psi(up.clamp_min(0.0)))
-    lower = torch.log1p((variance - off).clamp_min(0.0) * psi(-down.clamp_min(0.0)))
-    middle = torch.minimum(torch.maximum(variance / 2, lower), upper)
-    return middle, lower, upper
+def _bracket(square: Tensor, off: Tensor, up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
+    return (square - off).clamp_min(0.0) * psi(-down), (square + off) * psi(up)
 
 
 @no_type_check
@@ -104,11 +133,20 @@ def psi(y: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     return torch.where(y.abs() < 0.05, series, (torch.expm1(y) - y) / y.square().clamp_min(1e-30))
 
 
+def doublings_for(far: Float[Tensor, "..."], compiled: bool) -> Int[Tensor, "..."]:
+    """Which of the short exponentials of ``REACHES`` is good for |Y| up to ``far``; 0, the library's own, for any."""
+    doublings = torch.zeros_like(far, dtype=torch.long)
+    for limit, count in reversed(REACHES if compiled and far.dtype == torch.float32 else ()):
+        doublings[far < limit] = count
+    return doublings
+
+
 def pair_sums(
     compiled: bool,
-    p: Float[Tensor, "token vocab"],
-    lam: Float[Tensor, "token vocab"],
-    u: Float[Tensor, "neuron vocab"],
+    doublings: int,
+    p: Float[Tensor, "token type"],
+    lam: Float[Tensor, "token type"],
+    u: Float[Tensor, "neuron type"],
     token: Int[Tensor, " pair"],
     neuron: Int[Tensor, " pair"],
     alpha: Float[Tensor, " pair"],
@@ -117,35 +155,61 @@ def pair_sums(
 ) -> Float[Tensor, " pair"]:
     """Σ_v p_v · expm1(α λ_v + κ u_v − mean) of each pair, by blocks of types; fastest with the pairs in order of neuron.
 
-    Compiled, |α λ + κ u − mean| must stay below ``REACH``.
+    ``doublings`` is that of ``REACHES`` for the largest |α λ + κ u − mean|; 0 is for any.
     """
     total = torch.zeros_like(alpha)
-    pairs = len(alpha) if compiled else max(1, TYPE_BYTES // (VOCAB_BLOCK * alpha.element_size()))
-    for start in range(0, len(alpha), max(pairs, 1)):
-        k = slice(start, start + pairs)
-        for v in range(0, p.shape[1], VOCAB_BLOCK):
-            w = slice(v, v + VOCAB_BLOCK)
-            rows = (p[:, w], lam[:, w], u[:, w], token[k], neuron[k], alpha[k], kappa[k], mean[k])
-            total[k] += _run(_short_sum if compiled else _plain_sum, compiled, *rows)
+    for k, w in _blocks(compiled, alpha, p.shape[1]):
+        rows = (p[:, w], lam[:, w], u[:, w])
+        total[k] += _run(_pair_sums, compiled, doublings, *rows, token[k], neuron[k], alpha[k], kappa[k], mean[k])
     return total
 
 
-def _plain_sum(
-    p: Tensor, lam: Tensor, u: Tensor, token: Tensor, neuron: Tensor, alpha: Tensor, kappa: Tensor, mean: Tensor
-) -> Tensor:
-    y = u[neuron].mul_(kappa[:, None]).addcmul_(lam[token], alpha[:, None]).sub_(mean[:, None])
-    return (y.expm1_() * p[token]).sum(1)
+def _blocks(compiled: bool, pairs: Tensor, types: int) -> Iterator[tuple[slice, slice]]:
+    """Pairs × types in pieces that fit the cache (compiled) or a temporary (not compiled)."""
+    block = PAIR_BLOCK if compiled else VOCAB_BLOCK
+    step = len(pairs) if compiled else max(1, TYPE_BYTES // (VOCAB_BLOCK * pairs.element_size()))
+    for start in range(0, len(pairs), max(step, 1)):
+        for v in range(0, types, block):
+            yield slice(start, start + step), slice(v, v + block)
 
 
 @no_type_check
-def _short_sum(
-    p: Tensor, lam: Tensor, u: Tensor, token: Tensor, neuron: Tensor, alpha: Tensor, kappa: Tensor, mean: Tensor
-) -> Tensor:
-    # expm1 by Taylor's series of y/16 and four times expm1(2z) = q(2 + q): no branch and no integer, all fused.
-    z = (alpha[:, None] * lam[token] + kappa[:, None] * u[neuron] - mean[:, None]) / 16
-    q = z * (1 + z * (1 / 2 + z * (1 / 6 + z * (1 / 24 + z * (1 / 120 + z * (1 / 720 + z / 5040))))))
-    q = q * (2 + q)
-    q = q * (2 + q)
-    q = q * (2 + q)
-    q = q * (2 + q)
-    return (p[token] * q).sum(1)
+def _pair_sums(doublings, p, lam, u, token, neuron, alpha, kappa, mean):
+    y = alpha[:, None] * lam[token] + (kappa[:, None] * u[neuron] - mean[:, None])
+    return (p[token] * _expm1(y, doublings)).sum(1)
+
+
+def output_sums(compiled: bool, doublings: int, *arguments: Tensor) -> Float[Tensor, "sum pair"]:
+    """Σ p·expm1(Y)·f for f = 1, Y, log p, log q, and Σ p·expm1(Z), Y = αλ + κu − mean, Z = Y − along·direction + along_mean.
+
+    Arguments: p, λ [token, type], u [neuron, type], log p [token, type], log q, direction [type]; then of every pair its token and
+    neuron, α, κ, mean, along, along_mean. ``doublings`` as of ``pair_sums``, for the larger of |Y| and |Z|.
+    """
+    p, lam, u, log_p, log_q, direction, token, neuron, *of_pair = arguments
+    total = p.new_zeros(5, len(token))
+    for k, w in _blocks(compiled, of_pair[0], p.shape[1]):
+        rows = (p[:, w], lam[:, w], u[:, w], log_p[:, w], log_q[w], direction[w], token[k], neuron[k])
+        total[:, k] += torch.stack(_run(_output_sums, compiled, doublings, *rows, *(x[k] for x in of_pair)))
+    return total
+
+
+@no_type_check
+def _output_sums(doublings, p, lam, u, log_p, log_q, direction, token, neuron, alpha, kappa, mean, along, along_mean):
+    y = alpha[:, None] * lam[token] + (kappa[:, None] * u[neuron] - mean[:, None])
+    w = p[token] * _expm1(y, doublings)
+    frozen = p[token] * _expm1(y - along[:, None] * direction + along_mean[:, None], doublings)
+    return w.sum(1), (w * y).sum(1), (w * log_p[token]).sum(1), (w * log_q).sum(1), frozen.sum(1)
+
+
+@no_type_check
+def _expm1(y, doublings):
+    # Taylor's series of expm1(z), |z| ≤ 1/2, then expm1(2z) = q(2 + q): no branch and no integer, all fused.
+    if not doublings:
+        return torch.expm1(y)
+    z = y / 2**doublings
+    square = z * z
+    tail = 1 / 24 + z * (1 / 120) + square * (1 / 720 + z * (1 / 5040))
+    q = z + square * (1 / 2 + z * (1 / 6) + square * tail)
+    for _ in range(doublings):
+        q = q * (2 + q)
+    return q

@@ -1,4 +1,7 @@
-"""Ablation the slow and obvious way: a forward pass of the whole model with a hook on the last MLP."""
+"""Ablation the slow and obvious way: a forward pass of the whole model with hooks on the last MLP."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -20,18 +23,52 @@ def hooked_effects(
     The neuron is replaced at all positions at once: nothing after the last MLP mixes positions, so the loss at a
     position changes only by its own replacement. In the model's own dtype; two forward passes.
     """
+    return hooked_group_effects(model, tokens, [neuron], replacement[..., None])
+
+
+def hooked_group_effects(
+    model: LoadedModel,
+    tokens: Int[ndarray, "window position"],
+    members: Sequence[int],
+    replacement: Float[Tensor, "*position member"],
+    freeze_scale: bool = False,
+) -> Float[Tensor, "window used"]:
+    """Δ in nats when the activations of some neurons are replaced together; with ``freeze_scale``, the final norm divides by what
+    it divided by before (the direct effect of Stolfo et al. 2024)."""
     ids = torch.from_numpy(tokens.astype("int64")).to(model.device)
+    kept: dict[str, Tensor] = {}
 
     def replace_activation(activation: Tensor, hook: object) -> Tensor:
         activation = activation.clone()
-        activation[..., neuron] = replacement
+        activation[..., list(members)] = replacement
         return activation
 
-    name = f"blocks.{model.layer}.mlp.hook_post"
+    def keep_residual(residual: Tensor, hook: object) -> None:
+        kept["residual"] = residual
+
+    name, after_block = f"blocks.{model.layer}.mlp.hook_post", f"blocks.{model.layer}.hook_resid_post"
     with torch.inference_mode():
-        before = _losses(model.bridge(ids), ids)
-        after = _losses(model.bridge.run_with_hooks(ids, fwd_hooks=[(name, replace_activation)]), ids)
-    return after - before
+        before = model.bridge.run_with_hooks(ids, fwd_hooks=[(after_block, keep_residual)])
+        unmoved = kept["residual"]
+        after = model.bridge.run_with_hooks(ids, fwd_hooks=[(name, replace_activation), (after_block, keep_residual)])
+        if freeze_scale:
+            # norm(r) = gain · C r / σ + bias, with σ as it was: the model's own norm of the moved stream, scaled back.
+            norm, head = _norm_and_head(model)
+            bias = model.readout.bias
+            ratio = _scale(model, kept["residual"]) / _scale(model, unmoved)
+            after = head((norm(kept["residual"]) - bias) * ratio[..., None] + bias)
+        return _losses(after, ids) - _losses(before, ids)
+
+
+def _norm_and_head(model: LoadedModel) -> tuple[Any, Any]:
+    whole = model.bridge.original_model
+    head = whole.get_output_embeddings()
+    norms = [m for n, m in whole.named_modules() if n.endswith(("ln_f", "final_layer_norm", "model.norm"))]
+    return norms[-1], head
+
+
+def _scale(model: LoadedModel, residual: Tensor) -> Tensor:
+    return model.readout.scale(residual.flatten(0, 1)).reshape(residual.shape[:2])
 
 
 def _losses(logits: Tensor, ids: Tensor) -> Tensor:

@@ -51,7 +51,8 @@ def effects(data: Halves, seed: int) -> pd.DataFrame:
     """Effects of every neuron in every band, a row for each; all effects in nats.
 
     Columns: ``band``, ``neuron``, ``n`` (positions ablated), ``net`` (mean Δ; > 0 the neuron helps), ``se`` (document
-    bootstrap), ``low`` and ``high`` (95 % interval), ``activity`` (mean |Δ|), ``net_a`` and ``net_b`` (halves of the documents), ``low_b`` and ``high_b`` (95 % interval on half B).
+    bootstrap), ``low`` and ``high`` (95 % interval), ``activity`` (mean |Δ|), ``spread`` (standard deviation of Δ over positions), ``net_a`` and ``net_b``
+    (halves of the documents), ``low_b`` and ``high_b`` (95 % interval on half B).
     """
     counts = bootstrap_counts(len(data.half), RESAMPLES, seed)
     frames = []
@@ -72,6 +73,7 @@ def effects(data: Halves, seed: int) -> pd.DataFrame:
                     "low": low,
                     "high": high,
                     "activity": ratio(data.sums.activity[:, k], weight),
+                    "spread": np.sqrt(np.maximum(ratio(data.sums.square[:, k], weight) - ratio(net, weight) ** 2, 0)),
                     "net_a": ratio(*data.of(band, 0)),
                     "net_b": ratio(*data.of(band, 1)),
                     "low_b": low_b,

@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from raretok.ablation.identity import footprints
 from raretok.data.text import Windows
 from raretok.model.readout import Readout
 from raretok.model.tokens import show_tokens
@@ -24,7 +23,9 @@ def footprint_table(readout: Readout, counts: Int[ndarray, " vocab"], show: Call
     Columns: ``neuron``, ``rank``, ``promotes``, ``promotes_logit``, ``suppresses``, ``suppresses_logit``. Types that do not
     occur in the corpus (``counts`` 0) are left out; ``show`` turns token ids into texts.
     """
-    u = footprints(readout.to("cpu")).u[:, : len(counts)].clone()
+    readout = readout.to("cpu")
+    relative = readout.unembed - readout.unembed.mean(1, keepdim=True)
+    u = (readout.centre(readout.w_out) * readout.gain) @ relative[:, : len(counts)]
     absent = torch.from_numpy(counts[: u.shape[1]] == 0)
     most = min(MOST, int((~absent).sum()))
     high, low = (x.masked_fill(absent, -torch.inf).topk(most) for x in (u, -u))

@@ -20,7 +20,7 @@ def simulated(documents=120, neurons=300, specific=(), hard=(), seed=0, size=0.0
     style = 0.05 * rng.standard_t(4, size=(documents, 1, neurons))
     noise = 0.3 * rng.standard_t(4, size=(documents, len(BANDS), neurons)) / np.sqrt(weight)[:, :, None]
     net = weight[:, :, None] * (mean + style + noise)
-    sums = DocumentSums(net, np.abs(net), weight, weight.astype(np.int64), 0.0, 0.0)
+    sums = DocumentSums(net, np.abs(net), net**2, weight, weight.astype(np.int64), 0.0, 0.0)
     return Halves(sums, np.arange(documents) % 2, BANDS)
 
 

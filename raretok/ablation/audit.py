@@ -1,0 +1,50 @@
+"""How right the numbers are: the engine held to float64, and the table of a study's checks."""
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from numpy import ndarray
+from torch import Tensor
+
+from raretok.ablation import tile_inputs
+from raretok.ablation.certified import Certified
+from raretok.ablation.exact import exact_effects
+from raretok.model.trace import Trace
+
+
+def audit(engine: Certified, trace: Trace, replacing: Float[Tensor, " neuron"]) -> pd.DataFrame:
+    """An engine held to the exact pass in float64, a row a pair; all in nats.
+
+    Columns: ``neuron``, ``effect`` (float64), ``error`` (certified − float64), ``bound`` (what the certificate allows),
+    ``exact`` (whether the pair was done exactly).
+    """
+    readout = engine.feet.readout
+    residual, delta, target = tile_inputs(readout, trace, replacing)
+    found = engine(residual, delta, target)
+    truth = exact_effects(readout.to(torch.float64), residual.double(), delta.double(), target)
+    return pd.DataFrame(
+        {
+            "neuron": np.tile(np.arange(readout.neurons), len(trace)),
+            "effect": truth.flatten().cpu().numpy(),
+            "error": (found.value - truth).flatten().cpu().numpy(),
+            "bound": found.bound.flatten().cpu().numpy(),
+            "exact": found.exact.flatten().cpu().numpy(),
+        }
+    )
+
+
+def check_table(values: Float[ndarray, " check"]) -> pd.DataFrame:
+    """How right the numbers of a study are: ``check``, ``value``, ``unit``, ``meaning``."""
+    rows = [
+        ("readout", values[0], "of logit spread", "the five tensors reproduce the model's own logits to this"),
+        ("hooks", values[1], "nats", "the engine and hooked forward passes differ by at most this, on a sample"),
+        ("fallback", values[2], "share", "of the pairs were done exactly, not to second order"),
+        (
+            "bound",
+            values[3],
+            "nats",
+            "no pair is further from the truth than this, rounding included (as if roundings were independent)",
+        ),
+    ]
+    return pd.DataFrame(rows, columns=["check", "value", "unit", "meaning"])
