@@ -1,8 +1,9 @@
 """How fast and how right each way of ablating is, in one run: `make bench` → `benchmarks/results.json`.
 
 Methods: `hooks` (a forward pass of the whole model for each neuron), `published` (residual, norm, unembedding and cross-entropy anew for
-each pair, in chunks of 20 neurons × 256 tokens; `published+entropy` computes the entropy too), `exact` and `certified`. Each runs in
-a process of its own, so that its peak memory is its own; errors are against the exact pass in float64.
+each pair, in chunks of 20 neurons × 256 tokens; `published+entropy` computes the entropy too), `exact`, `exact+outputs` (entropy,
+divergence and both direct effects, too), `certified`, and `layer`: `ablate` over the whole layer at 25,000 positions, sums by document
+included. Each runs in a process of its own, so that its peak memory is its own; errors are against the exact pass in float64.
 """
 
 from __future__ import annotations
@@ -23,51 +24,69 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raretok.ablation import ablate
 from raretok.ablation.certified import Certified
-from raretok.ablation.exact import exact_effects, tile_effects
-from raretok.ablation.identity import footprints
+from raretok.ablation.exact import tile_effects
+from raretok.ablation.identity import baseline, change, footprints
 from raretok.ablation.kernels import can_compile
+from raretok.ablation.outputs import OUTPUTS, log_unigram, tile_outputs
 from raretok.ablation.reference import hooked_effects
 from raretok.model.load import pick_device
 from raretok.model.readout import Readout
+from raretok.model.trace import Trace
 
 CHUNK_NEURONS, CHUNK_TOKENS = 20, 256
 CHECKED = 16
-"""Positions at which errors are measured, all neurons each."""
+"""Positions at which the exact passes are timed and checked, all neurons each."""
+LAYER = 25_000
+"""Positions of the run over a whole layer."""
 
 
 @dataclasses.dataclass
 class Task:
-    """What is ablated: positions of a model, and – where it is a real one – the model itself."""
+    """What is ablated: positions of a model, and – where it is a real one – its study."""
 
     readout: Readout
-    residual: Tensor
-    delta: Tensor
+    trace: Trace
+    mean: Tensor
     target: Tensor
-    study: Any = None
+    study: Any
+
+    @property
+    def residual(self) -> Tensor:
+        """Residual stream, where the readout is."""
+        return self.trace.residual.to(self.mean.device)
+
+    @property
+    def delta(self) -> Tensor:
+        """What is added to every activation, where the readout is."""
+        return self.mean - self.trace.activation.to(self.mean.device)
+
+    def to(self, device: str) -> Task:
+        """The same on a device; the trace stays where it is."""
+        moved = {name: getattr(self, name).to(device) for name in ("readout", "mean", "target")}
+        return dataclasses.replace(self, **moved)
 
 
-def smollm2() -> Task:
-    """SmolLM2-135M at 512 seeded positions of 8 windows of its corpus."""
+def smollm2(positions: int) -> Task:
+    """SmolLM2-135M at seeded positions of windows of its corpus."""
     from raretok import Study
     from raretok.model.trace import run_trace
 
-    study = Study(windows=8)
-    trace = run_trace(study.model, study.windows, progress=False)
-    rows = np.sort(np.random.default_rng(0).permutation(len(trace))[:512])
-    part = trace[rows]
-    target = torch.from_numpy(part.target.astype(np.int64))
-    return Task(study.model.readout, part.residual, trace.activation.mean(0) - part.activation, target, study)
+    study = Study(windows=max(24, -(-positions // 252)))
+    trace = run_trace(study.model, study.windows)
+    rows = np.sort(np.random.default_rng(0).permutation(len(trace))[:positions])
+    return task_of(study.model.readout, trace[rows], trace.activation.mean(0), study)
 
 
-def pythia_410m_dimensions() -> Task:
-    """Random weights and activations with power-law spectra at the dimensions of Pythia-410M, 256 positions."""
+def pythia_410m_dimensions(positions: int) -> Task:
+    """Random weights and activations with power-law spectra at the dimensions of Pythia-410M."""
     generator = torch.Generator().manual_seed(0)
-    d_model, neurons, vocab, tokens = 1024, 4096, 50304, 256
+    d_model, neurons, vocab = 1024, 4096, 50304
 
     def spread(rows: int, scale: float) -> Tensor:
         decay = torch.arange(1, d_model + 1) ** -0.3
-        return scale * torch.randn(rows, d_model, generator=generator) * decay / decay.square().mean().sqrt()
+        return torch.randn(rows, d_model, generator=generator).mul_(scale * decay / decay.square().mean().sqrt())
 
     readout = Readout(
         w_out=spread(neurons, 0.03),
@@ -75,25 +94,47 @@ def pythia_410m_dimensions() -> Task:
         bias=0.1 * torch.randn(d_model, generator=generator),
         eps=1e-5,
         centred=True,
-        unembed=spread(vocab, 0.06).T.contiguous(),
+        unembed=spread(vocab, 0.06).T,
         unembed_bias=torch.zeros(vocab),
     )
-    activation = torch.nn.functional.gelu(torch.randn(tokens, neurons, generator=generator) * 1.5)
-    target = torch.randint(vocab, (tokens,), generator=generator)
-    return Task(readout, spread(tokens, 1.0), activation.mean(0) - activation, target)
+    activation = torch.nn.functional.gelu(torch.randn(positions, neurons, generator=generator).sub_(1.0))
+    place = np.arange(positions)
+    target = np.random.default_rng(0).integers(vocab, size=positions)
+    trace = Trace(activation, spread(positions, 1.0), target, target, place, place // 50, place % 2, place, place * 0.0)
+    return task_of(readout, trace, activation.mean(0), None)
 
 
-DIMENSIONS: dict[str, Callable[[], Task]] = {"SmolLM2-135M": smollm2, "Pythia-410M dimensions": pythia_410m_dimensions}
+def task_of(readout: Readout, trace: Trace, mean: Tensor, study: Any) -> Task:
+    """The positions of a trace, each activation to be replaced by its mean."""
+    return Task(readout, trace, mean, torch.from_numpy(trace.target.astype(np.int64)), study)
 
 
-def published(task: Task, entropy: bool) -> tuple[float, int, None]:
-    """Seconds and pairs of one chunk, done as the papers describe it."""
+DIMENSIONS: dict[str, Callable[[int], Task]] = {
+    "SmolLM2-135M": smollm2,
+    "Pythia-410M dimensions": pythia_410m_dimensions,
+}
+
+
+@dataclasses.dataclass
+class Found:
+    """Seconds for so many pairs; effects, at the first positions, to be checked; and what more a record holds."""
+
+    seconds: float
+    pairs: int
+    effects: Tensor | None = None
+    bound: Tensor | None = None
+    more: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def published(task: Task, entropy: bool) -> Found:
+    """One chunk, done as the papers describe it."""
     r, readout = task.residual[:CHUNK_TOKENS], task.readout
     target = task.target[:CHUNK_TOKENS].repeat(CHUNK_NEURONS)
     before = torch.nn.functional.cross_entropy(readout.logits(r), target[: len(r)], reduction="none")
+    delta = task.delta[: len(r), :CHUNK_NEURONS].T
 
     def run() -> Tensor:
-        moved = r[None] + task.delta[: len(r), :CHUNK_NEURONS].T[:, :, None] * readout.w_out[:CHUNK_NEURONS, None]
+        moved = r[None] + delta[:, :, None] * readout.w_out[:CHUNK_NEURONS, None]
         logits = readout.logits(moved.flatten(0, 1))
         if entropy:
             p = logits.softmax(-1)
@@ -101,41 +142,82 @@ def published(task: Task, entropy: bool) -> tuple[float, int, None]:
         after = torch.nn.functional.cross_entropy(logits, target, reduction="none")
         return after - before.repeat(CHUNK_NEURONS)
 
-    return timed(run)[0], len(target), None
+    return Found(timed(run)[0], len(target))
 
 
-def hooks(task: Task) -> tuple[float, int, None]:
-    """Seconds and pairs of one neuron's hooked forward passes over a window; the one without hook is shared by all."""
+def hooks(task: Task) -> Found:
+    """One neuron's hooked forward passes over a window; the one without hook is shared by all."""
     tokens = task.study.windows.tokens[:1]
     seconds, effects = timed(lambda: hooked_effects(task.study.model, tokens, 7, torch.tensor(0.1)))
-    return seconds / 2, effects.numel(), None
+    return Found(seconds / 2, effects.numel())
 
 
-def exact(task: Task) -> tuple[float, int, tuple[Tensor, Tensor | None]]:
-    """Seconds, pairs and effects of the exact pass over all neurons."""
+def exact(task: Task) -> Found:
+    """The exact pass over all neurons."""
     rows = slice(0, CHECKED)
-    compiled = can_compile(task.residual.device.type)
-    part = (footprints(task.readout), task.residual[rows], task.delta[rows], task.target[rows], compiled)
+    compiled = can_compile(str(task.mean.device))
+    part = (footprints(task.readout, task.residual), task.residual[rows], task.delta[rows], task.target[rows], compiled)
     seconds, effects = timed(lambda: tile_effects(*part))
-    return seconds, effects.numel(), (effects, None)
+    return Found(seconds, effects.numel(), effects)
 
 
-def certified(task: Task) -> tuple[float, int, tuple[Tensor, Tensor | None]]:
-    """Seconds, pairs and effects of the certified pass over all neurons and positions."""
-    tile = 256
-    engine = Certified(footprints(task.readout), 1e-4, can_compile(task.residual.device.type))
-    parts = [slice(k, k + tile) for k in range(0, len(task.residual), tile)]
-    seconds, found = timed(lambda: [engine(task.residual[p], task.delta[p], task.target[p]) for p in parts])
-    share = torch.cat([f.exact for f in found]).float().mean()
-    return seconds, task.delta.numel(), (found[0].value[:CHECKED], share)
+def exact_outputs(task: Task) -> Found:
+    """Every output but the certified loss, over all neurons."""
+    engine, rows = engine_of(task), slice(0, CHECKED)
+    residual, delta, target = task.residual[rows], task.delta[rows], task.target[rows]
+    log_q = torch.from_numpy(log_unigram(np.arange(task.readout.vocab), task.readout.vocab)).to(residual.device)
+
+    def run() -> Tensor:
+        base = baseline(engine.feet, residual, target, engine.compiled)
+        return tile_outputs(engine, base, change(engine.feet, base, delta), delta, OUTPUTS[1:], log_q)[0]
+
+    return Found(timed(run)[0], delta.numel())
 
 
-METHODS: dict[str, Callable[[Task], tuple[float, int, Any]]] = {
+def engine_of(task: Task) -> Certified:
+    """The certified pass at the default tolerance."""
+    return Certified(footprints(task.readout, task.residual), 1e-4, can_compile(str(task.mean.device)))
+
+
+def certified(task: Task) -> Found:
+    """The certified pass over all neurons and positions, with what each of its stages takes."""
+    engine, tile = engine_of(task), 256
+    residual, delta, target = task.residual, task.delta, task.target
+    parts = [slice(k, k + tile) for k in range(0, len(residual), tile)]
+    seconds, found = timed(lambda: [engine(residual[p], delta[p], target[p]) for p in parts])
+    share = float(torch.cat([f.exact for f in found]).float().mean())
+    first = parts[0]
+    seconds_baseline, base = timed(lambda: baseline(engine.feet, residual[first], target[first], engine.compiled))
+    moved = change(engine.feet, base, delta[first])
+    seconds_brackets, _ = timed(lambda: [engine.bracket(base, moved, part) for part in (0, 1)])
+    stages = {"baseline": seconds_baseline, "brackets": seconds_brackets}
+    stages = {name: s / moved.alpha.numel() * 1e6 for name, s in stages.items()}
+    effects, bound = (torch.cat([getattr(f, name) for f in found]) for name in ("value", "bound"))
+    more = {
+        "fallback_share": share,
+        "stages_us": stages | {"rest": seconds / delta.numel() * 1e6 - sum(stages.values())},
+    }
+    return Found(seconds, delta.numel(), effects, bound, more)
+
+
+def layer(task: Task) -> Found:
+    """The whole layer, as a study does it."""
+    start = time.perf_counter()
+    sums = ablate(task.readout, task.trace, task.mean.cpu())["loss"]
+    seconds = time.perf_counter() - start
+    more = {"fallback_share": sums.fallback_share, "seconds": seconds, "positions": len(task.trace)}
+    return Found(seconds, len(task.trace) * task.readout.neurons, more=more)
+
+
+DEFAULTS = ("hooks", "published", "published+entropy")
+METHODS: dict[str, Callable[[Task], Found]] = {
     "hooks": hooks,
     "published": lambda task: published(task, False),
     "published+entropy": lambda task: published(task, True),
     "exact": exact,
+    "exact+outputs": exact_outputs,
     "certified": certified,
+    "layer": layer,
 }
 
 
@@ -155,28 +237,39 @@ def timed(function: Callable[[], Any], repeats: int = 3) -> tuple[float, Any]:
 
 def measure(name: str, method: str, device: str, queue: Any) -> None:
     """One record, in a process of its own."""
-    task = DIMENSIONS[name]()
-    moved = {f: getattr(task, f).to(device) for f in ("readout", "residual", "delta", "target")}
-    task = dataclasses.replace(task, **moved)
-    seconds, pairs, found = METHODS[method](task)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    positions = LAYER if method == "layer" else 1024 if method == "certified" and name == "SmolLM2-135M" else 256
+    task = DIMENSIONS[name](positions).to(device)
+    found = METHODS[method](task)
     record = {
         "name": name,
         "method": method,
         "device": device,
-        "us_per_pair": seconds / pairs * 1e6,
-        "peak_mib": round(peak),
+        "us_per_pair": found.seconds / found.pairs * 1e6,
+        "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        **found.more,
     }
-    if found is not None:
-        effects, share = found
-        rows = slice(0, CHECKED)
-        truth = exact_effects(
-            task.readout.to(torch.float64), task.residual[rows].double(), task.delta[rows].double(), task.target[rows]
-        )
-        error = (effects - truth).abs()
-        record |= {"rms_error": float(error.square().mean().sqrt()), "max_error": float(error.max())}
-        record |= {"fallback_share": None if share is None else float(share)}
+    if device.startswith("cuda"):
+        record["peak_device_mib"] = round(torch.cuda.max_memory_allocated() / 2**20)
+    if found.effects is not None:
+        record |= errors(task, found.effects, found.bound)
     queue.put(record)
+
+
+def errors(task: Task, effects: Tensor, bound: Tensor | None) -> dict[str, Any]:
+    """Root mean square and largest error against float64 in nats, and how many pairs lie beyond their bound."""
+    feet = footprints(task.readout.to(torch.float64), task.residual.double())
+    compiled = can_compile(str(task.mean.device))
+    wrong: list[Tensor] = []
+    for k in range(0, len(effects), CHECKED):
+        rows = slice(k, k + CHECKED)
+        truth = tile_effects(feet, task.residual[rows].double(), task.delta[rows].double(), task.target[rows], compiled)
+        wrong.append((effects[rows] - truth).abs())
+    error = torch.cat(wrong)
+    record = {"rms_error": float(error.square().mean().sqrt()), "max_error": float(error.max())}
+    if bound is not None:
+        record |= {"checked_pairs": error.numel(), "beyond_bound": int((error > bound).sum())}
+        record |= {"beyond_tolerance_before_float64": float((bound > 1e-4).double().mean())}
+    return record
 
 
 def rates(device: str) -> dict[str, float]:
@@ -192,11 +285,37 @@ def rates(device: str) -> dict[str, float]:
     return found
 
 
+def processor() -> str:
+    """The processor's name and vector units, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    facts = dict(line.split(":", 1) for line in reversed(lines) if ":" in line)
+    facts = {key.strip(): value.strip() for key, value in facts.items()}
+    units = [u for u in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if u in facts.get("flags", "").split()]
+    return f"{facts.get('model name', platform.machine())} ({', '.join(units)})"
+
+
+def limit(record: dict[str, Any], machine: dict[str, Any]) -> float | None:
+    """µs per pair that the matrix products and exponentials alone would take at the machine's measured rates."""
+    d_model, neurons, vocab = {"SmolLM2-135M": (576, 1536, 49152)}.get(record["name"], (1024, 4096, 50304))
+    single, half = (machine[f"matmul_{name}_gflops"] * 1e3 for name in ("float32", "bfloat16"))
+    product, exponentials = 2 * d_model * vocab, vocab / (machine["exp_per_ns"] * 1e3)
+    return {
+        "published": product / single + exponentials,
+        "published+entropy": product / single + 2 * exponentials,
+        "exact": exponentials,
+        "certified": (2 * product / single + (product + 2 * vocab * neurons) / half + exponentials) / neurons,
+    }.get(record["method"])
+
+
 def main() -> None:
     """Run every method at all dimensions and write the records."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.json"))
+    parser.add_argument("--only", nargs="*", choices=METHODS, help="methods to run; `published` must be among them")
     arguments = parser.parse_args()
     device = str(pick_device(arguments.device))
     context = multiprocessing.get_context("spawn")
@@ -205,6 +324,10 @@ def main() -> None:
         for method in METHODS:
             if method == "hooks" and name != "SmolLM2-135M":
                 continue  # there is no model of these dimensions to run forward
+            if arguments.only and method not in arguments.only:
+                continue
+            # Large pages are ours to ask for (see raretok/__init__.py); the procedures compared with run as torch runs by default.
+            os.environ["THP_MEM_ALLOC_ENABLE"] = "0" if method in DEFAULTS else "1"
             queue: Any = context.SimpleQueue()
             process = context.Process(target=measure, args=(name, method, device, queue))
             process.start()
@@ -220,11 +343,13 @@ def main() -> None:
         for field in ("rms_error", "max_error", "fallback_share"):
             record.setdefault(field, None)
     machine = {
-        "processor": platform.processor() or platform.machine(),
+        "processor": processor(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
     machine |= rates(device)
+    for record in records:
+        record["limit_us"] = limit(record, machine)
     temporary = arguments.out.with_suffix(".tmp")
     temporary.write_text(json.dumps([record | {"machine": machine} for record in records], indent=1) + "\n")
     os.replace(temporary, arguments.out)

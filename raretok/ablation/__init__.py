@@ -26,8 +26,9 @@ from raretok.model.trace import Trace
 
 Replacement = Literal["mean", "zero", "resample"]
 Replacing = Float[Tensor, "token neuron"] | Float[Tensor, " neuron"]
-TILE_BYTES = 1 << 26
-"""A tile holds as many positions as keep each of its few token × vocab and token × neuron arrays within this."""
+TILE_BYTES = 3 << 24
+"""A tile holds as many positions as keep a token × vocab array and ``PAIR_ARRAYS`` token × neuron arrays within this."""
+PAIR_ARRAYS = 8
 LEAST_TILE = 32
 
 
@@ -208,7 +209,7 @@ class _Tiles:
 
         readout, trace = self.readout, self.trace
         engine = make_engine(readout, self.tolerance, len(trace), trace.residual)
-        size = max(LEAST_TILE, TILE_BYTES // (4 * max(readout.vocab, readout.neurons)))
+        size = max(LEAST_TILE, TILE_BYTES // (4 * (readout.vocab + PAIR_ARRAYS * readout.neurons)))
         with tqdm(total=len(trace), desc="ablating", unit="position", disable=None if self.progress else True) as bar:
             for start in range(0, len(trace), size):
                 rows = slice(start, min(start + size, len(trace)))

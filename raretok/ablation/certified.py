@@ -67,7 +67,7 @@ class Certified:
     def settle(self, base: Baseline, moved: Change) -> Effects:
         """Effects of any change α·λ + κ·u of the logits, up to what float32 allows."""
         rounding = rounding_of(self.feet, self.calibration, base, moved)
-        head, tail = (self._bracket(base, moved, part) for part in (0, 1))
+        head, tail = (self.bracket(base, moved, part) for part in (0, 1))
         guess = head.square / 2 + tail.square / 2
         moment, bound = _settle(guess, head.lower + tail.lower, head.upper + tail.upper, self.tolerance)
         bound += rounding.of(moment + bound)
@@ -75,7 +75,7 @@ class Certified:
         self._refine(base, moved, rounding, tail, wide, moment, bound)
         return Effects(moved.mean + moment - at_target(self.feet, base, moved), bound, wide)
 
-    def _bracket(self, base: Baseline, moved: Change, part: int) -> PartBracket:
+    def bracket(self, base: Baseline, moved: Change, part: int) -> PartBracket:
         """One part of the vocabulary to second order."""
         feet, sums, where = self.feet, base.parts[part], self.feet.parts[part]
         dtype = base.p.dtype

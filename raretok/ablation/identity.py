@@ -133,9 +133,10 @@ def baseline(
     """The unablated state of some positions; everything that costs vocab × d_model."""
     centred = feet.readout.centre(residual)
     sigma = feet.readout.scale(residual)
-    raw = (centred * feet.readout.gain) @ feet.unembed
     p, lam, p_low, weighted_low, *sums = softmax_stats(
-        compiled, raw, sigma, feet.constant, feet.parts[0].stop, feet.unembed_low.dtype
+        compiled,
+        (centred * feet.readout.gain) @ feet.unembed,
+        *(sigma, feet.constant, feet.parts[0].stop, feet.unembed_low.dtype),
     )
     mean_unembed = [_blocked(p[:, where], feet.unembed[:, where]) for where in feet.parts]
     parts = [
