@@ -66,7 +66,7 @@ def models(as_json: Json = False) -> None:
             "from": entry.kind,
             "parameters": entry.parameters,
             "licence": entry.licence,
-            "checkpoints": len(entry.steps) or 1,
+            "checkpoints": f"{len(entry.steps)}: {entry.steps[0]}–{entry.steps[-1]}" if entry.steps else "1",
             "here": "yes" if is_here(entry) else "no",
             "note": entry.note,
         }
@@ -112,6 +112,19 @@ def fetch(
         typer.echo(f"{corpus} is here: {fetch_dataset(corpus)} documents")
     if not (all_embedded or model or corpus):
         raise RaretokError("nothing to fetch: name a model, --corpus ID or --embedded")
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="a recipe: reviews-neox, reviews-gpt2, or micro to try it")],
+    seed: Annotated[int, typer.Option(help="of the initial weights and the order of the text", min=0)] = 0,
+    out: Annotated[Path | None, typer.Option(help="folder of the run; by default RECIPE-seedSEED")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
+) -> None:
+    """Train a small model from scratch, checkpoints from step 0 on; the same command goes on after an interruption."""
+    from raretok.training import train as run
+
+    typer.echo(f"the last checkpoint is {run(recipe, seed, out or Path(f'{recipe}-seed{seed}'), device)}")
 
 
 @app.command()

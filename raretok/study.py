@@ -84,7 +84,16 @@ class Study:
 
     @cached_property
     def corpus(self) -> Corpus:
-        """The documents."""
+        """The documents.
+
+        Raises:
+            RaretokError: the corpus is what the model was trained on.
+        """
+        if self.config.corpus == self.entry.trained_on:
+            raise RaretokError(
+                f"{self.entry.name} was trained on most of {self.config.corpus}: use --corpus {self.entry.held_out}, which "
+                f"it never saw, or --corpus {self.config.corpus}-train if you mean the text it was trained on"
+            )
         return load_corpus(self.config.corpus, self.config.text_column)
 
     @cached_property
@@ -131,6 +140,8 @@ class Study:
         vocab = max(len(self.tokenizer), int(self.text.ids.max()) + 1)
         if self.config.counts is not None:
             return load_counts(Path(self.config.counts), vocab, self.model.readout.vocab)
+        if self.entry.kind == "shipped":
+            return load_counts(Path(self.entry.source) / "counts.json", vocab)
         return count_tokens(self.text.ids, vocab, f"counted in {self.corpus.name}, all {len(self.text.ids):,} tokens")
 
     # What is measured

@@ -1,5 +1,9 @@
 """How right the numbers are: the engine held to float64, and the table of a study's checks."""
 
+import json
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import torch
@@ -10,7 +14,10 @@ from torch import Tensor
 from raretok.ablation import tile_inputs
 from raretok.ablation.certified import Certified
 from raretok.ablation.exact import exact_effects
+from raretok.errors import RaretokError
 from raretok.model.trace import Trace
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results.json"
 
 
 def audit(engine: Certified, trace: Trace, replacing: Float[Tensor, " neuron"]) -> pd.DataFrame:
@@ -48,3 +55,31 @@ def check_table(values: Float[ndarray, " check"]) -> pd.DataFrame:
         ),
     ]
     return pd.DataFrame(rows, columns=["check", "value", "unit", "meaning"])
+
+
+def benchmark_records(path: Path = RESULTS) -> list[dict[str, Any]]:
+    """What `make bench` measured last, a record for each method and dimensions.
+
+    Raises:
+        RaretokError: there is no such file, or it is damaged.
+    """
+    try:
+        return list(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise RaretokError(f"{path} is not a readable list of results ({error}): run `make bench`") from None
+
+
+def benchmark_table(records: list[dict[str, Any]]) -> pd.DataFrame:
+    """The records as readers see them, a row each; errors in nats."""
+    columns = {
+        "name": "dimensions",
+        "method": "way",
+        "us_per_pair": "µs per pair",
+        "ratio_to_published": "× published",
+        "limit_us": "limit (µs)",
+        "rms_error": "error, rms",
+        "max_error": "error, largest",
+        "fallback_share": "fell back",
+        "peak_mib": "peak (MiB)",
+    }
+    return pd.DataFrame(records)[list(columns)].rename(columns=columns)

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,20 @@ def _bbc_news() -> Corpus:
     return _corpus("bbc-news", documents, "BBC news articles of 2004–2005, English")
 
 
-CORPORA: dict[str, Callable[[], Corpus]] = {"movie-reviews": _movie_reviews, "bbc-news": _bbc_news}
+def _movie_reviews_part(held_out: bool) -> Corpus:
+    """Every tenth review is held out: what the models that ship with the book never saw."""
+    whole = _movie_reviews()
+    part = [d for k, d in enumerate(whole.documents) if (k % 10 == 9) == held_out]
+    name, what = ("heldout", "every tenth") if held_out else ("train", "nine of ten")
+    return _corpus(f"movie-reviews-{name}", part, f"{what} of movie-reviews")
+
+
+CORPORA: dict[str, Callable[[], Corpus]] = {
+    "movie-reviews": _movie_reviews,
+    "movie-reviews-train": partial(_movie_reviews_part, False),
+    "movie-reviews-heldout": partial(_movie_reviews_part, True),
+    "bbc-news": _bbc_news,
+}
 
 
 def load_corpus(name: str, column: str = "text") -> Corpus:

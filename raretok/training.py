@@ -1,0 +1,333 @@
+"""Small models trained from scratch on the embedded reviews: a trajectory of checkpoints from step 0, made anywhere.
+
+A run is a folder: the tokenizer and its training counts, ``log.jsonl``, one ``step<N>`` folder per checkpoint in the format of
+``save_pretrained`` (fp16), and ``state.safetensors``, from which a killed run goes on exactly as if it had not been killed.
+"""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from numpy import ndarray
+from pydantic import BaseModel, ConfigDict
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from raretok.data.text import load_corpus
+from raretok.errors import RaretokError
+from raretok.model.load import pick_device
+
+END = "<|endoftext|>"
+STATE_EVERY = 100
+"""Steps after which the state is saved; a kill costs at most so many."""
+HELD_OUT_WINDOWS = 200
+
+
+class Recipe(BaseModel):
+    """A model and how it is trained; ``learning_rate`` is the peak, reached after ``warmup`` steps and left on a cosine."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    architecture: Literal["gpt_neox", "gpt2"] = "gpt_neox"
+    corpus: str = "movie-reviews-train"
+    held_out: str = "movie-reviews-heldout"
+    vocab: int = 8192
+    d_model: int = 128
+    layers: int = 4
+    heads: int = 4
+    d_mlp: int = 1024
+    context: int = 256
+    batch: int = 32
+    steps: int = 4096
+    learning_rate: float = 3e-3
+    least_rate: float = 0.05
+    warmup: int = 128
+    weight_decay: float = 0.1
+
+    @property
+    def checkpoints(self) -> tuple[int, ...]:
+        """Steps at which the model is kept: 0, powers of two to 512, then of √2, and the last."""
+        early = [0, *(2**k for k in range(10))]
+        late = [round(512 * 2 ** (k / 2)) for k in range(1, 40)]
+        return tuple(sorted({s for s in (*early, *late) if s < self.steps} | {self.steps}))
+
+    def rate(self, step: int) -> float:
+        """Learning rate of the update that leads from ``step`` to ``step + 1``."""
+        if step < self.warmup:
+            return self.learning_rate * (step + 1) / self.warmup
+        done = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return self.learning_rate * (self.least_rate + (1 - self.least_rate) * (1 + math.cos(math.pi * done)) / 2)
+
+
+RECIPES: dict[str, Recipe] = {
+    "reviews-neox": Recipe(),
+    "reviews-gpt2": Recipe(architecture="gpt2"),
+    "micro": Recipe(vocab=300, d_model=16, layers=1, heads=2, d_mlp=32, context=32, batch=4, steps=24, warmup=4),
+}
+
+
+def build_model(recipe: Recipe, seed: int) -> Any:
+    """The untrained model of a recipe."""
+    from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM
+
+    torch.manual_seed(seed)
+    shared: dict[str, Any] = {"vocab_size": recipe.vocab, "bos_token_id": 0, "eos_token_id": 0, "use_cache": False}
+    if recipe.architecture == "gpt2":
+        config = GPT2Config(
+            n_embd=recipe.d_model,
+            n_layer=recipe.layers,
+            n_head=recipe.heads,
+            n_inner=recipe.d_mlp,
+            n_positions=recipe.context,
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            **shared,
+        )
+        return GPT2LMHeadModel(config)
+    config = GPTNeoXConfig(
+        hidden_size=recipe.d_model,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.heads,
+        intermediate_size=recipe.d_mlp,
+        max_position_embeddings=recipe.context,
+        **shared,
+    )
+    return GPTNeoXForCausalLM(config)
+
+
+def train_tokenizer(recipe: Recipe) -> Any:
+    """A byte-level BPE of the recipe's training documents; its token 0 ends documents and starts windows."""
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    trained = ByteLevelBPETokenizer()
+    documents = load_corpus(recipe.corpus).documents
+    trained.train_from_iterator(documents, vocab_size=recipe.vocab, special_tokens=[END], show_progress=False)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=trained._tokenizer, bos_token=END, eos_token=END, model_max_length=recipe.context
+    )
+
+
+def stream(tokenizer: Any, corpus: str) -> Int[ndarray, " token"]:
+    """All documents of a corpus as one line of token ids, each preceded by the token that ends documents."""
+    encoded = tokenizer(list(load_corpus(corpus).documents), add_special_tokens=False, verbose=False)["input_ids"]
+    return np.concatenate([np.asarray([0, *ids], dtype=np.int32) for ids in encoded])
+
+
+def batch_at(ids: Int[ndarray, " token"], recipe: Recipe, seed: int, step: int) -> Int[ndarray, "window position"]:
+    """The windows of a step, with one token more as the last target; every epoch cuts and orders the text anew.
+
+    A function of the seed and the step alone, so that a resumed run reads what it would have read.
+    """
+    count = len(ids) // recipe.context - 1
+    if count < recipe.batch:
+        raise RaretokError(f"the corpus has {len(ids):,} tokens, too few for one batch: use a larger one")
+    rows = np.empty((recipe.batch, recipe.context + 1), dtype=np.int64)
+    for k in range(recipe.batch):
+        epoch, place = divmod(step * recipe.batch + k, count)
+        shift, order = _epoch(seed, epoch, count, recipe.context)
+        begin = shift + order[place] * recipe.context
+        rows[k] = ids[begin : begin + recipe.context + 1]
+    return rows
+
+
+@cache
+def _epoch(seed: int, epoch: int, count: int, context: int) -> tuple[int, Int[ndarray, " window"]]:
+    rng = np.random.default_rng([seed, epoch])
+    return int(rng.integers(context)), rng.permutation(count)
+
+
+def train(name: str, seed: int, out: Path, device: str = "auto", stop: int | None = None) -> Path:
+    """Train a recipe into a folder, or go on with what is there; returns the last checkpoint's folder.
+
+    Args:
+        name: a name in ``RECIPES``.
+        seed: of the initial weights and of the order of the text.
+        out: the run's folder.
+        device: ``auto``, ``cpu``, ``cuda`` …
+        stop: end after this step, to go on later.
+
+    Raises:
+        RaretokError: unknown recipe, a folder of another run, a damaged state, a full disk.
+    """
+    if name not in RECIPES:
+        raise RaretokError(f"unknown recipe {name!r}: known are {', '.join(RECIPES)}")
+    recipe, where = RECIPES[name], pick_device(device)
+    identity = hashlib.sha256(f"{recipe.model_dump_json()} {seed}".encode()).hexdigest()[:16]
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        return _train(recipe, seed, out, where, stop or recipe.steps, identity)
+    except (OSError, SafetensorError) as error:
+        raise RaretokError(
+            f"{out} cannot be written ({getattr(error, 'strerror', None) or error}): what is there stays; make room and run the same command again"
+        ) from None
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def _train(recipe: Recipe, seed: int, out: Path, device: torch.device, stop: int, identity: str) -> Path:
+    from tqdm import tqdm
+
+    tokenizer = _tokenizer(recipe, out)
+    text = stream(tokenizer, recipe.corpus)
+    held_out = torch.from_numpy(stream(tokenizer, recipe.held_out).astype(np.int64))
+    windows = min(HELD_OUT_WINDOWS, (len(held_out) - 1) // recipe.context)
+    held_out = held_out[: windows * recipe.context + 1].to(device)
+    if not (out / "counts.json").is_file():
+        counts = np.bincount(text, minlength=recipe.vocab)
+        _replace(out / "counts.json", lambda draft: draft.write_text(json.dumps([int(c) for c in counts]) + "\n"))
+    model = build_model(recipe, seed).to(device).train()
+    optimizer = torch.optim.AdamW(
+        model.parameters(), recipe.learning_rate, (0.9, 0.95), weight_decay=recipe.weight_decay
+    )
+    step = _resume(out / "state.safetensors", identity, model, optimizer)
+    log = _Log(out / "log.jsonl", step)
+    tokens = recipe.batch * recipe.context
+    with tqdm(total=recipe.steps * tokens, initial=step * tokens, unit="token", unit_scale=True, disable=None) as bar:
+        while True:
+            if step in recipe.checkpoints:
+                if not (out / f"step{step}").is_dir():
+                    _checkpoint(model, out / f"step{step}")
+                log.add(step=step, tokens=step * tokens, held_out=_held_out_loss(model, held_out, recipe.context))
+            if step == stop:
+                _save_state(out / "state.safetensors", identity, step, model, optimizer)
+                return out / f"step{max(s for s in recipe.checkpoints if s <= step)}"
+            if step % STATE_EVERY == 0 and step:
+                _save_state(out / "state.safetensors", identity, step, model, optimizer)
+            batch = torch.from_numpy(batch_at(text, recipe, seed, step)).to(device)
+            started = time.perf_counter()
+            loss = _update(model, optimizer, batch, recipe.rate(step))
+            step += 1
+            if step % 10 == 0:
+                log.add(step=step, tokens=step * tokens, loss=float(loss))
+                bar.set_postfix(loss=f"{float(loss):.3f}", speed=f"{tokens / (time.perf_counter() - started):.0f}/s")
+            bar.update(tokens)
+
+
+def _update(model: Any, optimizer: torch.optim.Optimizer, batch: Tensor, rate: float) -> Tensor:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    with torch.autocast(batch.device.type, torch.bfloat16):
+        logits = model(batch[:, :-1]).logits
+    loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), batch[:, 1:].flatten())
+    if not loss.isfinite():
+        raise RaretokError("the loss is not finite: the recipe's learning rate is too high")
+    torch.autograd.backward(loss)
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss.detach()
+
+
+@torch.inference_mode()
+def _held_out_loss(model: Any, ids: Tensor, context: int) -> float:
+    inputs, targets = ids[:-1].reshape(-1, context), ids[1:].reshape(-1, context)
+    total = 0.0
+    for x, y in zip(torch.split(inputs, 32), torch.split(targets, 32), strict=True):
+        total += float(torch.nn.functional.cross_entropy(model(x).logits.flatten(0, 1), y.flatten(), reduction="sum"))
+    return total / targets.numel()
+
+
+def _tokenizer(recipe: Recipe, out: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    if not (out / "tokenizer_config.json").is_file():
+        with tempfile.TemporaryDirectory(dir=out, prefix=".draft-") as folder:
+            train_tokenizer(recipe).save_pretrained(folder)
+            for path in sorted(Path(folder).iterdir(), key=lambda p: p.name == "tokenizer_config.json"):
+                path.replace(out / path.name)
+    return AutoTokenizer.from_pretrained(out, local_files_only=True)
+
+
+def _checkpoint(model: Any, place: Path) -> None:
+    """Write a checkpoint beside its place and rename it: it appears whole or not at all."""
+    draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=place.parent))
+    try:
+        half = {k: v.half().cpu().contiguous() for k, v in model.state_dict().items()}
+        if model.config.tie_word_embeddings:
+            half.pop("lm_head.weight")
+        model.config.dtype = torch.float16
+        model.config.architectures = [type(model).__name__]
+        model.config.save_pretrained(draft)
+        save_file(half, draft / "model.safetensors", {"format": "pt"})
+        draft.chmod(0o755)
+        draft.rename(place)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _replace(path: Path, write: Callable[[Path], Any]) -> None:
+    draft = path.with_name(f".draft-{path.name}")
+    write(draft)
+    with draft.open("rb") as stream:
+        os.fsync(stream.fileno())
+    draft.replace(path)
+
+
+def _save_state(path: Path, identity: str, step: int, model: Any, optimizer: torch.optim.Optimizer) -> None:
+    tensors = {}
+    for name, parameter in model.named_parameters():
+        tensors[f"weight.{name}"] = parameter.detach().cpu()
+        for moment in ("exp_avg", "exp_avg_sq"):
+            tensors[f"{moment}.{name}"] = optimizer.state[parameter].get(moment, torch.zeros_like(parameter)).cpu()
+    _replace(path, lambda draft: save_file(tensors, draft, {"run": f"{identity} {step}"}))
+
+
+def _resume(path: Path, identity: str, model: Any, optimizer: torch.optim.Optimizer) -> int:
+    """Put a saved state into a model and its optimizer; the step it was saved at, 0 where there is none."""
+    if not path.is_file():
+        return 0
+    try:
+        with safe_open(path, "pt") as saved:
+            whose, at = saved.metadata()["run"].split()
+            if whose != identity:
+                raise RaretokError(
+                    f"{path.parent} holds a run of another recipe or seed: give --out another folder, or delete it"
+                )
+            step = int(at)
+            for name, parameter in model.named_parameters():
+                parameter.data.copy_(saved.get_tensor(f"weight.{name}"))
+                if step:
+                    moments = {m: saved.get_tensor(f"{m}.{name}").to(parameter) for m in ("exp_avg", "exp_avg_sq")}
+                    optimizer.state[parameter] = {"step": torch.tensor(float(step)), **moments}
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise RaretokError(
+            f"{path} is damaged ({error}): delete it, and the run starts again from step 0; its checkpoints stay"
+        ) from None
+    return step
+
+
+class _Log:
+    """Lines of JSON; what was logged after the step a run resumes from is logged again."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.path = path
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        kept = [x for x in map(_parsed, lines) if x is not None and x["step"] < step + (1 if "loss" in x else 0)]
+        _replace(path, lambda draft: draft.write_text("".join(json.dumps(x) + "\n" for x in kept)))
+
+    def add(self, **values: int | float) -> None:
+        with self.path.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(values) + "\n")
+
+
+def _parsed(line: str) -> dict[str, int | float] | None:
+    try:
+        return dict(json.loads(line))
+    except ValueError:
+        return None  # the line that a kill cut off
