@@ -1,0 +1,55 @@
+"""The model that ships: complete, loadable at every step, better than n-grams, and English."""
+
+import numpy as np
+import pytest
+
+from raretok import RaretokError, Study, trajectory
+from raretok.data.text import load_corpus
+from raretok.model.load import load_model, load_tokenizer
+from raretok.model.registry import SHIPPED, find_model
+from raretok.training import RECIPES, stream
+
+NAME = "reviews-neox"
+
+
+def test_every_checkpoint_loads_and_its_readout_is_right():
+    entry = find_model(NAME)
+    assert len(entry.steps) >= 12
+    assert entry.steps[0] == 0
+    assert entry.steps[-1] == RECIPES[NAME].steps
+    for step in entry.steps:
+        model = load_model(NAME, step, "cpu")
+        assert model.readout_error < 1e-4
+        assert model.readout.neurons == RECIPES[NAME].d_mlp
+    with pytest.raises(RaretokError, match=r"reviews-neox has no step 3: choose one of 0, "):
+        load_model(NAME, 3, "cpu")
+
+
+def test_counts_are_those_of_the_training_text():
+    study = Study(model=NAME, corpus="movie-reviews-heldout", device="cpu")
+    ids = stream(load_tokenizer(NAME), "movie-reviews-train")
+    assert (study.frequency.counts == np.bincount(ids, minlength=RECIPES[NAME].vocab)).all()
+
+
+def test_held_out_text_is_held_out():
+    train, held_out = (set(load_corpus(f"movie-reviews-{part}").documents) for part in ("train", "heldout"))
+    assert not train & held_out
+    assert train | held_out == set(load_corpus("movie-reviews").documents)
+    assert len(held_out) == pytest.approx((len(train) + len(held_out)) / 10, abs=1)
+
+
+def test_it_beats_every_n_gram_model_on_the_same_tokens():
+    log, baselines = trajectory.loss_table(NAME), trajectory.baseline_table(NAME).set_index("model")["loss"]
+    held_out = log[log["text"] == "held out"].set_index("step")["loss"]
+    assert baselines["unigram"] > baselines["bigram"] > baselines["trigram"] > held_out.iloc[-1] + 0.1
+    assert held_out.iloc[0] == pytest.approx(np.log(RECIPES[NAME].vocab), abs=0.1)
+
+
+def test_samples_are_seeded():
+    one, two = (trajectory.sample_table(NAME, (64,), "The film is", tokens=5) for _ in range(2))
+    assert one.equals(two)
+    assert one["text"][0].startswith("The film is")
+
+
+def test_it_ships_small():
+    assert sum(p.stat().st_size for p in SHIPPED.rglob("*") if p.is_file()) < 100 * 2**20
