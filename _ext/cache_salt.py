@@ -1,7 +1,7 @@
 """Sphinx extension: what a chapter shows is as old as the package it ran, not as its own text.
 
 The execution cache knows only the cells of a page. Here its folder is named by a digest of the package, the pinned
-versions and the chart settings, so that an edit of any of them runs every chapter again.
+versions, the shipped models and the benchmark's results, so that an edit of any of them runs every chapter again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from sphinx.config import Config
 def digest(root: Path) -> str:
     """Digest of everything outside the pages that a page's numbers come from."""
     found = hashlib.sha256()
-    for path in [*sorted((root / "raretok").rglob("*.py")), root / "constraints.txt"]:
+    shipped = sorted(p for p in (root / "models").rglob("*") if p.is_file())
+    single = [root / "constraints.txt", root / "benchmarks" / "results.json"]
+    for path in [*sorted((root / "raretok").rglob("*.py")), *shipped, *single]:
         found.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return found.hexdigest()[:16]
 

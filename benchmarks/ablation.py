@@ -100,7 +100,9 @@ def pythia_410m_dimensions(positions: int) -> Task:
     activation = torch.nn.functional.gelu(torch.randn(positions, neurons, generator=generator).sub_(1.0))
     place = np.arange(positions)
     target = np.random.default_rng(0).integers(vocab, size=positions)
-    trace = Trace(activation, spread(positions, 1.0), target, target, place, place // 50, place % 2, place, place * 0.0)
+    trace = Trace(
+        activation, spread(positions, 1.0), target, target, place, place // 250, place % 2, place, place * 0.0
+    )
     return task_of(readout, trace, activation.mean(0), None)
 
 

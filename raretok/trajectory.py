@@ -11,7 +11,7 @@ from raretok.data.ngrams import ngram_losses
 from raretok.data.text import load_corpus
 from raretok.errors import RaretokError
 from raretok.model.load import load_model, load_tokenizer, model_digest
-from raretok.model.registry import find_model
+from raretok.model.registry import MODELS, find_model
 from raretok.store import Store, code_digest
 from raretok.training import HELD_OUT_WINDOWS, RECIPES, stream
 
@@ -72,7 +72,11 @@ def sample_table(name: str, steps: tuple[int, ...], prompt: str, tokens: int = 4
 
 
 def _file(name: str, file: str) -> Path:
-    path = Path(find_model(name).source) / file
+    entry = find_model(name)
+    if entry.kind != "shipped":
+        shipped = ", ".join(e.name for e in MODELS.values() if e.kind == "shipped")
+        raise RaretokError(f"{name} has no training log here: choose a model that ships with the book ({shipped})")
+    path = Path(entry.source) / file
     if not path.is_file():
         raise RaretokError(f"{path} is missing: clone the book's repository again, it comes with it")
     return path

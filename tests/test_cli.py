@@ -17,14 +17,16 @@ def raretok(*arguments, **environment):
 def test_help_names_every_command():
     done = raretok("--help")
     assert done.returncode == 0
-    for command in ("models", "corpora", "fetch", "measure", "neurons"):
+    for command in ("models", "corpora", "fetch", "train", "measure", "neurons"):
         assert command in done.stdout
 
 
 def test_models_are_listed():
     rows = json.loads(raretok("models", "--json").stdout)
     assert [r["model"] for r in rows] == list(MODELS)
-    assert next(r for r in rows if r["model"] == "smollm2-135m")["here"] == "yes"
+    here = {r["model"]: r for r in rows if r["here"] == "yes"}
+    assert {"smollm2-135m", "reviews-neox"} <= set(here)
+    assert here["reviews-neox"]["checkpoints"] == "12: 0–4096"
 
 
 def test_corpora_are_listed():
@@ -48,6 +50,9 @@ def test_measure_then_neurons(models, corpus_file):
         (["measure", "pythia-70m", "--step", "3"], "has no step 3: choose one of 0, 1, 2"),
         (["measure", "pythia-70m"], "run `raretok fetch pythia-70m`"),
         (["fetch"], "nothing to fetch"),
+        (["train", "nothing"], "unknown recipe 'nothing': known are reviews-neox, reviews-gpt2, micro"),
+        (["measure", "reviews-neox", "--step", "3"], "reviews-neox has no step 3: choose one of 0, 16, 32"),
+        (["measure", "reviews-neox"], "use --corpus movie-reviews-heldout"),
     ],
 )
 def test_errors_are_one_line_and_nonzero(arguments, message):

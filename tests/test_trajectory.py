@@ -51,5 +51,10 @@ def test_samples_are_seeded():
     assert one["text"][0].startswith("The film is")
 
 
+def test_other_models_have_no_log():
+    with pytest.raises(RaretokError, match="smollm2-135m has no training log here: choose .* .reviews-neox."):
+        trajectory.loss_table("smollm2-135m")
+
+
 def test_it_ships_small():
     assert sum(p.stat().st_size for p in SHIPPED.rglob("*") if p.is_file()) < 100 * 2**20

@@ -26,9 +26,9 @@ from raretok.model.trace import Trace
 
 Replacement = Literal["mean", "zero", "resample"]
 Replacing = Float[Tensor, "token neuron"] | Float[Tensor, " neuron"]
-TILE_BYTES = 3 << 24
+TILE_BYTES = 1 << 26
 """A tile holds as many positions as keep a token × vocab array and ``PAIR_ARRAYS`` token × neuron arrays within this."""
-PAIR_ARRAYS = 8
+PAIR_ARRAYS = 32
 LEAST_TILE = 32
 
 
