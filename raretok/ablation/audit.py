@@ -46,12 +46,12 @@ def check_table(values: Float[ndarray, " check"]) -> pd.DataFrame:
     rows = [
         ("readout", values[0], "of logit spread", "the five tensors reproduce the model's own logits to this"),
         ("hooks", values[1], "nats", "the engine and hooked forward passes differ by at most this, on a sample"),
-        ("fallback", values[2], "share", "of the pairs were done exactly, not to second order"),
+        ("fallback", values[2], "share", "of the pairs needed exponentials, the second order was not enough"),
         (
             "bound",
             values[3],
             "nats",
-            "no pair is further from the truth than this, rounding included (as if roundings were independent)",
+            "no pair is further from the truth than this, rounding included",
         ),
     ]
     return pd.DataFrame(rows, columns=["check", "value", "unit", "meaning"])
@@ -69,17 +69,14 @@ def benchmark_records(path: Path = RESULTS) -> list[dict[str, Any]]:
         raise RaretokError(f"{path} is not a readable list of results ({error}): run `make bench`") from None
 
 
-def benchmark_table(records: list[dict[str, Any]]) -> pd.DataFrame:
-    """The records as readers see them, a row each; errors in nats."""
+def benchmark_table(records: list[dict[str, Any]], name: str) -> pd.DataFrame:
+    """The records of some dimensions as readers see them, a row each; the error is the largest, in nats."""
     columns = {
-        "name": "dimensions",
         "method": "way",
         "us_per_pair": "µs per pair",
         "ratio_to_published": "× published",
         "limit_us": "limit (µs)",
-        "rms_error": "error, rms",
-        "max_error": "error, largest",
-        "fallback_share": "fell back",
+        "max_error": "error",
         "peak_mib": "peak (MiB)",
     }
-    return pd.DataFrame(records)[list(columns)].rename(columns=columns)
+    return pd.DataFrame([r for r in records if r["name"] == name])[list(columns)].rename(columns=columns)

@@ -15,7 +15,7 @@ FLOOR = 1e-9
 def bounds(audit: pd.DataFrame, tolerance: float, shown: int = 2500) -> alt.LayerChart:
     """Bound and true error against the size of the effect, for a sample of the pairs of ``Study.certificate``."""
     drawn = audit.sample(min(shown, len(audit)), random_state=0)
-    way = np.where(drawn["exact"], "exact pass", "second order")
+    way = np.where(drawn["exact"], "exponentials", "second order")
     table = drawn.assign(
         effect=drawn["effect"].abs().clip(FLOOR),
         error=drawn["error"].abs().clip(FLOOR),
@@ -23,7 +23,7 @@ def bounds(audit: pd.DataFrame, tolerance: float, shown: int = 2500) -> alt.Laye
         way=way,
     )[["effect", "error", "bound", "way"]]
     log = alt.Scale(type="log")
-    domain = ["second order", "exact pass"]
+    domain = ["second order", "exponentials"]
     colour = alt.Color("way:N", scale=alt.Scale(domain=domain, range=[BLUE, ORANGE]), title="true error")
     x = alt.X("effect:Q", scale=log, title="|effect| in float64 (nats)")
     title = "error, and its proven bound (nats)"

@@ -9,7 +9,9 @@ from raretok.charts.theme import BLUE, GREY, ORANGE, finish
 def loss_curve(log: pd.DataFrame, baselines: pd.DataFrame) -> alt.LayerChart:
     """Loss by tokens read (``trajectory.loss_table``), with the n-gram models' (``trajectory.baseline_table``) as levels."""
     read = log[log["tokens"] > 0]
-    x = alt.X("tokens:Q", scale=alt.Scale(type="log"), axis=alt.Axis(format="~s"), title="training tokens read")
+    reach = [float(read["tokens"].min()), float(read["tokens"].max())]
+    scale = alt.Scale(type="log", domain=reach, nice=False)
+    x = alt.X("tokens:Q", scale=scale, axis=alt.Axis(format="~s", labelOverlap="greedy"), title="training tokens read")
     y = alt.Y("loss:Q", scale=alt.Scale(zero=False), title="loss (nats per token)")
     domain = ["training", "held out"]
     colour = alt.Color("text:N", scale=alt.Scale(domain=domain, range=[GREY, ORANGE]), title=None)
@@ -26,7 +28,7 @@ def loss_curve(log: pd.DataFrame, baselines: pd.DataFrame) -> alt.LayerChart:
     names = (
         alt.Chart(baselines)
         .mark_text(align="right", dy=-6, color=BLUE, fontSize=11)
-        .encode(alt.XDatum(float(read["tokens"].max()), type="quantitative"), y, text="model")
+        .encode(alt.XDatum(reach[1], type="quantitative"), y, text="model")
     )
     best, trigram = log.loc[log["text"] == "held out", "loss"].min(), baselines["loss"].min()
     return finish(
