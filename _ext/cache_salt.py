@@ -18,8 +18,8 @@ def digest(root: Path) -> str:
     """Digest of everything outside the pages that a page's numbers come from."""
     found = hashlib.sha256()
     shipped = sorted(p for p in (root / "models").rglob("*") if p.is_file())
-    single = [root / "constraints.txt", root / "benchmarks" / "results.json"]
-    for path in [*sorted((root / "raretok").rglob("*.py")), *shipped, *single]:
+    results = (root / "benchmarks").glob("results.json")
+    for path in [*sorted((root / "raretok").rglob("*.py")), *shipped, *results, root / "constraints.txt"]:
         found.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return found.hexdigest()[:16]
 

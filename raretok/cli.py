@@ -132,12 +132,11 @@ def train(
 def measure(study: Any) -> None:
     """Ablate every neuron of a model on a text and keep the results; does nothing if they are there."""
     bands = study.bands().set_index("band")
-    found = study.identification()
     typer.echo(
-        f"{study.config.model} on {study.config.corpus}: {len(found)} neurons, "
-        f"{int(bands.loc['rare', 'ablated'])} rare targets, {int(found['controlled'].sum())} rare-token neurons; "
-        f"results in {study.store.root}"
+        f"{study.config.model} on {study.config.corpus}: {study.effects()['neuron'].nunique()} neurons, "
+        f"{int(bands.loc['rare', 'ablated'])} rare targets; results in {study.store.root}"
     )
+    typer.echo(f"{int(study.identification()['controlled'].sum())} rare-token neurons")
 
 
 @app.command()

@@ -24,7 +24,7 @@ def audit(engine: Certified, trace: Trace, replacing: Float[Tensor, " neuron"]) 
     """An engine held to the exact pass in float64, a row a pair; all in nats.
 
     Columns: ``neuron``, ``effect`` (float64), ``error`` (certified − float64), ``bound`` (what the certificate allows),
-    ``exact`` (whether the pair was done exactly).
+    ``exact`` (whether it needed exponentials).
     """
     readout = engine.feet.readout
     residual, delta, target = tile_inputs(readout, trace, replacing)

@@ -14,6 +14,8 @@ from numpy import ndarray
 from scipy import stats
 
 from raretok.ablation import DocumentSums
+from raretok.data.positions import LEAST_TARGETS
+from raretok.errors import RaretokError
 from raretok.stats.resampling import (
     RESAMPLES,
     SPLITS,
@@ -48,7 +50,7 @@ class Halves:
 
 
 def effects(data: Halves, seed: int) -> pd.DataFrame:
-    """Effects of every neuron in every band, a row for each; all effects in nats.
+    """Effects of every neuron in every band that has positions, a row for each; all effects in nats.
 
     Columns: ``band``, ``neuron``, ``n`` (positions ablated), ``net`` (mean Δ; > 0 the neuron helps), ``se`` (document
     bootstrap), ``low`` and ``high`` (95 % interval), ``activity`` (mean |Δ|), ``spread`` (standard deviation of Δ over positions), ``net_a`` and ``net_b``
@@ -59,6 +61,8 @@ def effects(data: Halves, seed: int) -> pd.DataFrame:
     counts_b = bootstrap_counts(int((data.half == 1).sum()), RESAMPLES, seed + 1)
     for k, band in enumerate(data.bands):
         net, weight = data.of(band)
+        if not weight.any():
+            continue
         draws = bootstrap_ratio(net, weight, counts)
         low, high = np.nanpercentile(draws, [2.5, 97.5], axis=0)
         low_b, high_b = np.nanpercentile(bootstrap_ratio(*data.of(band, 1), counts_b), [2.5, 97.5], axis=0)
@@ -85,7 +89,7 @@ def effects(data: Halves, seed: int) -> pd.DataFrame:
 
 
 def reliabilities(data: Halves, seed: int) -> pd.DataFrame:
-    """Split-half reliability of the neurons' net effects, a row a band.
+    """Split-half reliability of the neurons' net effects, a row a band that has positions.
 
     Columns: ``band``; ``reliability`` (median over random splits of the documents), ``low``, ``high`` (95 % range over the
     splits); ``a_b`` (the split into halves A and B that selection and report use); ``rank_a_b`` (Spearman's correlation of
@@ -95,6 +99,8 @@ def reliabilities(data: Halves, seed: int) -> pd.DataFrame:
     fixed = (data.half == 0)[None].astype(float)
     records = []
     for band in data.bands:
+        if not data.of(band)[1].any():
+            continue
         low, middle, high = np.nanpercentile(reliability(*data.of(band), splits), [2.5, 50, 97.5])
         a_b = float(reliability(*data.of(band), fixed)[0])
         rank_a_b = float(stats.spearmanr(*(np.abs(ratio(*data.of(band, h))) for h in (0, 1))).statistic)
@@ -110,7 +116,16 @@ def identify(data: Halves, seed: int) -> pd.DataFrame:
     Columns: ``neuron``; ``s``, ``se``, ``low``, ``high`` (all documents); ``s_a``, ``se_a``, ``p``, ``q`` (half A, selection);
     ``s_b``, ``se_b`` (half B, report); ``direction`` (boost: net > 0 on rare targets of half A, suppress: < 0); ``selected``
     (q on A alone); ``controlled`` (and the same sign on B) and ``published`` (the two definitions); ``published_net`` (what the published ranking is made of) and ``published_rank``.
+
+    Raises:
+        RaretokError: fewer than 200 rare targets have controls.
     """
+    paired = int((data.of("rare with controls")[1]).sum())
+    if paired < LEAST_TARGETS:
+        raise RaretokError(
+            f"only {paired} rare targets have common targets as hard, fewer than {LEAST_TARGETS}, so nothing tells rare from "
+            "hard: use more windows, or a later checkpoint"
+        )
     whole, parts = _specific(data, None, seed), [_specific(data, h, seed + 1 + h) for h in (0, 1)]
     (s, draws), (s_a, draws_a), (s_b, draws_b) = whole, *parts
     low, high = np.percentile(draws, [2.5, 97.5], axis=0)

@@ -86,7 +86,9 @@ def test_bad_files_are_named_with_a_remedy(tmp_path, name, content, message):
 
 
 def test_unknown_corpus_lists_the_known_ones():
-    with pytest.raises(RaretokError, match="known are movie-reviews, bbc-news"):
+    with pytest.raises(
+        RaretokError, match="known are movie-reviews, movie-reviews-train, movie-reviews-heldout, bbc-news"
+    ):
         load_corpus("reviews")
 
 

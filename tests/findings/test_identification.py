@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from raretok import RaretokError
 from raretok.ablation import DocumentSums
 from raretok.data.positions import BANDS
 from raretok.findings.identification import HEAD, Halves, effects, identify, overlap, published_head, reliabilities
@@ -32,6 +33,16 @@ def test_planted_neurons_are_found_and_hard_ones_are_not():
     assert len(chosen & set(range(20, 60))) <= 3
     assert (found["direction"][:60] == "boost").all()
     assert found["s"][:20].mean() == pytest.approx(0.15, rel=0.2)
+
+
+def test_without_controls_there_are_effects_but_no_identification():
+    data = simulated()
+    for band in ("rare with controls", "matched"):
+        data.sums.weight[:, BANDS.index(band)] = 0
+    assert set(effects(data, 0)["band"]) == set(BANDS) - {"rare with controls", "matched"}
+    assert "rare" in set(reliabilities(data, 0)["band"])
+    with pytest.raises(RaretokError, match="only 0 rare targets have common targets as hard, fewer than 200"):
+        identify(data, 0)
 
 
 def test_nothing_is_found_in_noise():
