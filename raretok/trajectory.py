@@ -12,8 +12,9 @@ from raretok.data.text import load_corpus
 from raretok.errors import RaretokError
 from raretok.model.load import load_model, load_tokenizer, model_digest
 from raretok.model.registry import MODELS, find_model
+from raretok.recipes import RECIPES
 from raretok.store import Store, code_digest
-from raretok.training import HELD_OUT_WINDOWS, RECIPES, stream
+from raretok.training import HELD_OUT_WINDOWS, stream
 
 BASELINES = {1: "unigram", 2: "bigram", 3: "trigram"}
 
@@ -42,7 +43,7 @@ def baseline_table(name: str, store: Store | None = None) -> pd.DataFrame:
         "tokenizer": model_digest(entry, None),
         "train": load_corpus(recipe.corpus).digest,
         "held out": load_corpus(recipe.held_out).digest,
-        "code": code_digest("data", "trajectory", "training"),
+        "code": code_digest("data", "trajectory", "recipes", "training"),
     }
 
     def compute() -> pd.DataFrame:

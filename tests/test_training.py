@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from raretok import RaretokError, Study, training
 from raretok.model.load import load_model
-from raretok.training import Recipe, batch_at, train
+from raretok.recipes import Recipe
+from raretok.training import batch_at, train
 
 STEPS = 40
 SMALL = {"vocab": 300, "d_model": 16, "layers": 1, "heads": 2, "d_mlp": 32, "context": 32, "batch": 4, "warmup": 4}

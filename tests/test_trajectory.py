@@ -7,7 +7,8 @@ from raretok import RaretokError, Study, trajectory
 from raretok.data.text import load_corpus
 from raretok.model.load import load_model, load_tokenizer
 from raretok.model.registry import SHIPPED, find_model
-from raretok.training import RECIPES, stream
+from raretok.recipes import RECIPES
+from raretok.training import stream
 
 NAME = "reviews-neox"
 

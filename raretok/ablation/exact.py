@@ -9,7 +9,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from raretok.ablation.identity import Baseline, Change, Footprints, at_target, baseline, change, footprints, reach
+from raretok.ablation.identity import (
+    Baseline,
+    Change,
+    Footprints,
+    at_target,
+    baseline,
+    change,
+    footprints,
+    reach,
+    rescale,
+)
 from raretok.ablation.kernels import VOCAB_BLOCK, doublings_for, pair_sums
 from raretok.model.readout import Readout
 
@@ -80,9 +90,8 @@ def joint_effects(
         step = readout.centre(delta[k] @ readout.w_out[members])
         centred, sigma = readout.centre(residual[k]), readout.scale(residual[k])
         grown = (2 * (centred * step).sum(1) + step.square().sum(1)) / step.shape[1]
-        new_sigma = (sigma.square() + grown).clamp_min(readout.eps).sqrt()
+        alpha, new_sigma = rescale(readout, sigma, grown)
         lam = (centred * readout.gain) @ feet.unembed
-        alpha = -grown / (sigma * new_sigma * (sigma + new_sigma))
         x = alpha[:, None] * lam + (step * readout.gain) @ feet.unembed / new_sigma[:, None]
         p = (lam / sigma[:, None] + feet.constant).softmax(1)
         mean = (p * x).sum(1)

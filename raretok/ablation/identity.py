@@ -168,13 +168,20 @@ def _blocked(
 
 
 def change(feet: Footprints, base: Baseline, delta: Float[Tensor, "token neuron"]) -> Change:
-    """α and κ of every pair, written so that a small δ loses no digits: α = −(σ'² − σ²) / (σ σ' (σ + σ'))."""
+    """α and κ of every pair."""
     d_model = feet.centred.shape[1]
     grown = (2 * delta * (base.centred @ feet.centred.T) + delta.square() * feet.square) / d_model
-    sigma = base.sigma[:, None]
-    new_sigma = (sigma.square() + grown).clamp_min(feet.readout.eps).sqrt()
+    alpha, new_sigma = rescale(feet.readout, base.sigma[:, None], grown)
     kappa = delta / new_sigma
-    return Change(-grown / (sigma * new_sigma * (sigma + new_sigma)), kappa, kappa * base.mean_u)
+    return Change(alpha, kappa, kappa * base.mean_u)
+
+
+def rescale(
+    readout: Readout, sigma: Float[Tensor, "token *one"], grown: Float[Tensor, "token *neuron"]
+) -> tuple[Tensor, Tensor]:
+    """α and σ' where σ² grows by ``grown``, so that a small change loses no digits: α = −(σ'² − σ²) / (σ σ' (σ + σ'))."""
+    new_sigma = (sigma.square() + grown).clamp_min(readout.eps).sqrt()
+    return -grown / (sigma * new_sigma * (sigma + new_sigma)), new_sigma
 
 
 def reach(feet: Footprints, base: Baseline, moved: Change, part: int) -> tuple[Tensor, Tensor]:
