@@ -7,10 +7,11 @@ export HF_HUB_DISABLE_TELEMETRY = 1
 export TOKENIZERS_PARALLELISM = true
 export PYTHONWARNINGS = ignore::DeprecationWarning
 
-.PHONY: book test lint bench figure clean
+.PHONY: book test lint bench calibration figure clean
 
 book: $(VENV)/.book
 	$(BIN)/raretok measure
+	$(BIN)/raretok emergence reviews-neox --corpus movie-reviews-heldout --windows 128 > /dev/null
 	$(BIN)/jupyter-book build . -n -W --keep-going
 	@echo "The book is at $(CURDIR)/_build/html/index.html"
 
@@ -24,6 +25,10 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.book
 	$(BIN)/python benchmarks/ablation.py
+
+# How often each verdict's rule is wrong: benchmarks/calibration.csv, a quarter of an hour.
+calibration: $(VENV)/.book
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/calibration.py
 
 # The figure of the README, from the study of the book.
 figure: $(VENV)/.book

@@ -1,7 +1,7 @@
 """Sphinx extension: what a chapter shows is as old as the package it ran, not as its own text.
 
 The execution cache knows only the cells of a page. Here its folder is named by a digest of the package, the pinned
-versions, the shipped models and the benchmark's results, so that an edit of any of them runs every chapter again.
+versions, the shipped models and the results of the benchmarks, so that an edit of any of them runs every chapter again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def digest(root: Path) -> str:
     """Digest of everything outside the pages that a page's numbers come from."""
     found = hashlib.sha256()
     shipped = sorted(p for p in (root / "models").rglob("*") if p.is_file())
-    results = (root / "benchmarks").glob("results.json")
+    results = [p for p in (root / "benchmarks" / n for n in ("results.json", "calibration.csv")) if p.is_file()]
     for path in [*sorted((root / "raretok").rglob("*.py")), *shipped, *results, root / "constraints.txt"]:
         found.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return found.hexdigest()[:16]

@@ -10,6 +10,7 @@ import os
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 from raretok.errors import RaretokError
-from raretok.study import Study, StudyConfig
+from raretok.reading import StudyConfig
+from raretok.study import Study
 
 __all__ = ["RaretokError", "Study", "StudyConfig"]

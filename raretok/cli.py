@@ -25,7 +25,8 @@ Json = Annotated[bool, typer.Option("--json", help="print JSON instead of a tabl
 
 def _with_study_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command ``MODEL`` and an option for every other field of ``StudyConfig``, and call it with a study."""
-    from raretok.study import Study, StudyConfig
+    from raretok.reading import StudyConfig
+    from raretok.study import Study
 
     fields = StudyConfig.model_fields
     own = list(inspect.signature(command).parameters.values())[1:]
@@ -131,12 +132,17 @@ def train(
 @_with_study_options
 def measure(study: Any) -> None:
     """Ablate every neuron of a model on a text and keep the results; does nothing if they are there."""
+    from raretok.findings.identification import NoControls
+
     bands = study.bands().set_index("band")
     typer.echo(
         f"{study.config.model} on {study.config.corpus}: {study.effects()['neuron'].nunique()} neurons, "
         f"{int(bands.loc['rare', 'ablated'])} rare targets; results in {study.store.root}"
     )
-    typer.echo(f"{int(study.identification()['controlled'].sum())} rare-token neurons")
+    try:
+        typer.echo(f"{int(study.identification()['controlled'].sum())} rare-token neurons")
+    except NoControls as error:
+        typer.echo(f"no rare-token neurons named: {error}")
 
 
 @app.command()
@@ -154,9 +160,44 @@ def neurons(
     _print_rows(rows.to_dict("records"), as_json)
 
 
+@app.command()
+@_with_study_options
+def claims(study: Any, as_json: Json = False) -> None:
+    """Print the verdict on every claim: as reported, as published, with controls, and why; measures first if need be."""
+    table = study.claims()
+    if as_json:
+        _print_rows(table.to_dict("records"), as_json)
+        return
+    table["95 % interval"] = [f"{low:.3g} … {high:.3g}" for low, high in zip(table["low"], table["high"], strict=True)]
+    columns = ["id", "reported", "published", "published_says", "controlled", "95 % interval", "n", "null", "verdict"]
+    _print_rows(table[columns].to_dict("records"), as_json)
+    typer.echo("")
+    for row in table.to_dict("records"):
+        typer.echo(f"{row['id']}  {row['claim']} – {row['verdict']}: {row['why']}")
+
+
+@app.command()
+@_with_study_options
+def emergence(
+    study: Any,
+    training_seed: Annotated[
+        int, typer.Option(help="the seed that the run was trained with, noted in the results", min=0)
+    ] = 0,
+    out: Annotated[Path | None, typer.Option(help="folder to write statistics by checkpoint to, as CSV")] = None,
+    as_json: Json = False,
+) -> None:
+    """Print when each statistic of the rank curve leaves its nulls in training; measures every checkpoint first if need be."""
+    if out:
+        from raretok.trajectory import write_results
+
+        write_results(study, training_seed, out)
+    _print_rows(study.departures().to_dict("records"), as_json)
+
+
 def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False, default=lambda x: x.item()))
+        plain = [{k: None if v != v else v for k, v in row.items()} for row in rows]
+        typer.echo(json.dumps(plain, indent=1, ensure_ascii=False, default=lambda x: x.item(), allow_nan=False))
         return
     if not rows:
         typer.echo("(none)")

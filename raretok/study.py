@@ -1,254 +1,35 @@
 """A study: one model, checkpoint and corpus, measured once; its tables are computed on first call and kept in the store."""
 
-from functools import cached_property, partial
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from numpy import ndarray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from tqdm import tqdm
 
-from raretok.ablation import DocumentSums, Replacement, ablate, make_engine, replaced_by, tile_inputs
+from raretok.ablation import replaced_by
 from raretok.ablation.audit import audit, check_table
-from raretok.ablation.certified import Certified
-from raretok.ablation.reference import hooked_effects
-from raretok.data.frequency import UnigramCounts, count_tokens, load_counts, type_table
-from raretok.data.positions import BANDS, Selection, band_table, select
-from raretok.data.text import Corpus, Tokenised, Windows, digest_windows, load_corpus, make_windows, tokenise
+from raretok.claims import Evidence, judge
+from raretok.data.frequency import type_table
+from raretok.data.positions import band_table
+from raretok.data.text import Windows
 from raretok.errors import RaretokError
-from raretok.findings import identification, prints
-from raretok.model.load import LoadedModel, bos_id, load_model, load_tokenizer, model_digest
-from raretok.model.registry import ModelEntry, find_model
-from raretok.model.tokens import is_word_start, show_tokens
-from raretok.model.trace import Trace, run_trace
-from raretok.store import Store, code_digest, hash_of
-
-CONTEXTS = 5
-"""How many of its strongest contexts are kept for each neuron."""
-LEAST_DOCUMENTS = 20
-CHECK_LIMIT = 5e-5
-"""Largest difference in nats, beyond the tolerance, between the engine and a hooked forward pass in float32."""
+from raretok.findings import emergence, identification, prints, regimes
+from raretok.findings.identification import NoControls
+from raretok.measurement import Measurement
+from raretok.model.tokens import show_tokens
+from raretok.model.trace import run_trace
+from raretok.stats.nulls import NULLS
+from raretok.store import code_digest, hash_of
 
 
-class StudyConfig(BaseModel):
-    """What defines a study; nothing else changes its numbers."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    model: str = Field("smollm2-135m", description="a known name, a directory or a hub id")
-    step: int | None = Field(None, description="training step, for models with checkpoints")
-    corpus: str = Field("movie-reviews", description="a known name, a .txt .csv .jsonl .parquet path, or a hub id")
-    text_column: str = Field("text", description="field that holds the text, where there are fields")
-    counts: str | None = Field(None, description="a .npy or .json file of training counts; else the corpus is counted")
-    windows: int = Field(256, ge=2, description="how many windows of text")
-    length: int = Field(256, ge=16, description="tokens in a window")
-    sample: int = Field(2000, ge=100, description="positions ablated beside the rare targets and their controls")
-    replacement: Replacement = Field("mean", description="what an ablated activation becomes")
-    tolerance: float = Field(1e-4, gt=0, description="what one Δ may be off by, in nats")
-    seed: int = Field(0, ge=0, description="of documents, samples and resampling")
-
-
-class Study:
+class Study(Measurement):
     """Tables about one model on one text. ``device`` and ``store`` change no number beyond its bound and are in no key.
 
     >>> Study(model="smollm2-135m", windows=256).identification()  # doctest: +SKIP
     """
-
-    def __init__(self, *, device: str = "auto", store: Store | Path | str | None = None, **config: Any) -> None:
-        """``config``: the fields of ``StudyConfig``.
-
-        Raises:
-            RaretokError: an unknown or wrongly typed field; the message lists the right ones.
-        """
-        try:
-            self.config = StudyConfig(**config)
-        except ValidationError as error:
-            wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-            raise RaretokError(f"{wrong}. The parameters are {', '.join(StudyConfig.model_fields)}") from None
-        self.device = device
-        self.store = store if isinstance(store, Store) else Store(store)
-
-    # What is read
-
-    @cached_property
-    def entry(self) -> ModelEntry:
-        """The registry's entry of the model."""
-        return find_model(self.config.model)
-
-    @cached_property
-    def weights_digest(self) -> str:
-        """Identity of the weights."""
-        return model_digest(self.entry, self.config.step)
-
-    @cached_property
-    def corpus(self) -> Corpus:
-        """The documents.
-
-        Raises:
-            RaretokError: the corpus is what the model was trained on.
-        """
-        if self.config.corpus == self.entry.trained_on:
-            raise RaretokError(
-                f"{self.entry.name} was trained on most of {self.config.corpus}: use --corpus {self.entry.held_out}, which "
-                f"it never saw, or --corpus {self.config.corpus}-train if you mean the text it was trained on"
-            )
-        return load_corpus(self.config.corpus, self.config.text_column)
-
-    @cached_property
-    def tokenizer(self) -> Any:
-        """The model's tokenizer."""
-        return load_tokenizer(self.config.model, self.config.step)
-
-    @cached_property
-    def model(self) -> LoadedModel:
-        """The model, loaded."""
-        return load_model(self.config.model, self.config.step, self.device)
-
-    @cached_property
-    def text(self) -> Tokenised:
-        """The whole corpus as token ids."""
-        inputs = {
-            "corpus": self.corpus.digest,
-            "tokenizer": self.weights_digest,
-            "code": code_digest("data/text"),
-        }
-
-        def encode(texts: list[str]) -> list[list[int]]:
-            return list(self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"])
-
-        arrays = self.store.arrays("tokens", inputs, lambda: vars(tokenise(self.corpus, encode)))
-        return Tokenised(**arrays)
-
-    @cached_property
-    def windows(self) -> Windows:
-        """The windows of text."""
-        c, name = self.config, self.corpus.name
-        bos = bos_id(self.tokenizer, self.entry)
-        windows = make_windows(self.text, name, c.windows, c.length, bos, c.seed)
-        if (documents := len(np.unique(windows.document))) < LEAST_DOCUMENTS:
-            raise RaretokError(
-                f"the windows come from {documents} documents of {name}, fewer than {LEAST_DOCUMENTS}: documents are what "
-                "uncertainty is estimated from, use more windows or a corpus of more documents"
-            )
-        return windows
-
-    @cached_property
-    def frequency(self) -> UnigramCounts:
-        """Counts of the model's token types."""
-        vocab = max(len(self.tokenizer), int(self.text.ids.max()) + 1)
-        if self.config.counts is not None:
-            return load_counts(Path(self.config.counts), vocab, self.model.readout.vocab)
-        if self.entry.kind == "shipped":
-            return load_counts(Path(self.entry.source) / "counts.json", vocab)
-        return count_tokens(self.text.ids, vocab, f"counted in {self.corpus.name}, all {len(self.text.ids):,} tokens")
-
-    # What is measured
-
-    @cached_property
-    def key(self) -> dict[str, Any]:
-        """Everything that changes the numbers, and nothing that does not."""
-        settings = self.config.model_dump(include={"sample", "replacement", "tolerance", "seed"})
-        return {
-            "weights": self.weights_digest,
-            "windows": digest_windows(self.windows),
-            "frequency": self.frequency.digest,
-            "code": code_digest("data", "model", "ablation", "study"),
-            **settings,
-        }
-
-    @cached_property
-    def _measured(self) -> dict[str, ndarray]:
-        return self.store.arrays("effects", self.key, self._measure)
-
-    def _measure(self) -> dict[str, ndarray]:
-        """Forward pass, choice of positions, ablation, and the check against hooks; the arrays to keep."""
-        c = self.config
-        trace = run_trace(self.model, self.windows)
-        word_start = is_word_start(self.tokenizer, len(self.frequency.counts))
-        chosen = select(
-            trace.target,
-            trace.input,
-            trace.loss,
-            trace.position,
-            trace.half,
-            self.frequency.counts,
-            word_start,
-            c.sample,
-            c.seed,
-        )
-        replacing = replaced_by(trace.activation, c.replacement, c.seed)
-        picked = trace[chosen.rows]
-        if replacing.ndim == 2:
-            replacing = replacing[torch.from_numpy(chosen.rows)]
-        error = self._check_against_hooks(trace, len(picked))
-        sums = ablate(self.model.readout, picked, replacing, chosen.weights, c.tolerance)["loss"]
-        strongest, where = trace.activation.topk(min(CONTEXTS, len(trace)), dim=0)
-        names = ("target", "input", "window", "document", "half", "position", "loss")
-        return (
-            {name: getattr(trace, name) for name in names}
-            | {"rows": chosen.rows, "weights": chosen.weights}
-            | {"context_row": where.numpy(), "context_activation": strongest.numpy()}
-            | {"net": sums.net, "activity": sums.activity, "square": sums.square}
-            | {"weight": sums.weight, "count": sums.count}
-            | {"checks": np.array([self.model.readout_error, error, sums.fallback_share, sums.largest_bound])}
-        )
-
-    def _check_against_hooks(self, trace: Trace, positions: int) -> float:
-        """Largest difference in nats between the engine and hooked forward passes, on a seeded sample; a failure stops."""
-        rng = np.random.default_rng(self.config.seed)
-        window = int(rng.integers(len(self.windows.tokens)))
-        neurons = rng.choice(self.model.readout.neurons, 3, replace=False)
-        compared = self.compare_with_hooks(trace, window, [int(i) for i in neurons], positions)
-        error = float(compared["difference"].abs().max())
-        if not error <= self.config.tolerance + CHECK_LIMIT:
-            raise RaretokError(
-                f"{self.entry.name}: the engine and a hooked forward pass differ by {error:.1e} nats, more than "
-                f"{self.config.tolerance + CHECK_LIMIT:.1e}: this model's last layers are not of the supported form"
-            )
-        return error
-
-    def compare_with_hooks(
-        self, trace: Trace, window: int, neurons: list[int], positions: int | None = None
-    ) -> pd.DataFrame:
-        """Δ of some neurons at the positions of one window by the engine and by hooked forward passes, in nats.
-
-        The engine is the one that a study of so many ``positions`` uses (by default: this study), on all neurons; the
-        replacement is the mean. Columns: ``neuron``, ``position``, ``hooked``, ``engine``, ``difference``.
-        """
-        part = trace[np.flatnonzero(trace.window == window)]
-        mean = replaced_by(trace.activation, "mean", 0)
-        engine = self._engine(trace, positions)
-        found = engine(*tile_inputs(self.model.readout, part, mean)).value.cpu()
-        tables = []
-        for i in neurons:
-            hooked = hooked_effects(self.model, self.windows.tokens[[window]], i, mean[i])[0].cpu()
-            tables.append(
-                pd.DataFrame({"neuron": i, "position": part.position, "hooked": hooked, "engine": found[:, i]})
-            )
-        table = pd.concat(tables, ignore_index=True)
-        return table.assign(difference=table["engine"] - table["hooked"])
-
-    def _engine(self, trace: Trace, positions: int | None = None) -> Certified:
-        count = len(self.selection.rows) if positions is None else positions
-        return make_engine(self.model.readout, self.config.tolerance, count, trace.residual)
-
-    @cached_property
-    def selection(self) -> Selection:
-        """Positions that were ablated, and their weights."""
-        return Selection(self._measured["rows"], self._measured["weights"])
-
-    @cached_property
-    def halves(self) -> identification.Halves:
-        """Per-document sums with the documents' halves."""
-        m = self._measured
-        documents, first = np.unique(m["document"][m["rows"]], return_index=True)
-        sums = DocumentSums(m["net"], m["activity"], m["square"], m["weight"], m["count"], *map(float, m["checks"][2:]))
-        assert len(documents) == len(sums.net)
-        return identification.Halves(sums, m["half"][m["rows"]][first], BANDS)
-
-    # Tables
 
     def _table(self, name: str, compute: Any) -> pd.DataFrame:
         inputs = {"effects": hash_of(self.key), "code": code_digest("findings", "stats", "study")}
@@ -270,6 +51,77 @@ class Study:
     def identification(self) -> pd.DataFrame:
         """The rare-token neurons by both definitions, see ``findings.identification.identify``."""
         return self._table("identification", lambda: identification.identify(self.halves, self.config.seed))
+
+    def regimes(self, measure: str = "net") -> pd.DataFrame:
+        """Statistics of the rank curves with intervals and percentiles in the nulls, see ``findings.regimes.regimes``."""
+        seed = self.config.seed
+        return self._table(f"regimes-{measure}", lambda: regimes.regimes(self.halves, seed, measures=(measure,)))
+
+    def contrasts(self) -> pd.DataFrame:
+        """Rank curve of rare targets against those of the other bands, see ``findings.regimes.contrasts``."""
+        return self._table("contrasts", lambda: regimes.contrasts(self.halves, self.config.seed))
+
+    def tails(self) -> pd.DataFrame:
+        """Power-law fits of the effects, see ``findings.regimes.tails``."""
+        return self._table("tails", lambda: regimes.tails(self.halves, self.config.seed))
+
+    def published(self) -> pd.DataFrame:
+        """What the published estimator says of the rank curves, see ``findings.regimes.published``."""
+        return regimes.published(self.halves)
+
+    def curves(self, nulls: bool = True) -> pd.DataFrame:
+        """Rank curves and, unless left out, those of the nulls, see ``findings.regimes.curves``."""
+        kinds, name = (NULLS, "curves") if nulls else ((), "curves-observed")
+        return self._table(name, lambda: regimes.curves(self.halves, self.config.seed, nulls=kinds))
+
+    def slopes(self) -> pd.DataFrame:
+        """Local slopes of the rank curves, see ``findings.regimes.slopes``."""
+        return regimes.slopes(self.halves)
+
+    # Over training
+
+    def at(self, step: int) -> "Study":
+        """The same study at another checkpoint: the same windows, the same settings."""
+        other = Study(device=self.device, store=self.store, **self.config.model_dump() | {"step": step})
+        if self.entry.local_run:  # one tokenizer and one set of counts for all checkpoints, so one text
+            for name in ("corpus", "tokenizer", "text", "windows", "frequency"):
+                other.__dict__[name] = getattr(self, name)
+        return other
+
+    def over_training(self, table: Callable[["Study"], pd.DataFrame], progress: bool = True) -> pd.DataFrame:
+        """A table of every checkpoint, with the column ``step``; checkpoints where it cannot be made are left out.
+
+        Raises:
+            RaretokError: the model has no checkpoints, or none at which the table can be made.
+        """
+        steps = self.entry.steps
+        if not steps:
+            raise RaretokError(f"{self.entry.name} has no checkpoints: `raretok models` lists models that have")
+        found: dict[int, pd.DataFrame] = {}
+        for step in tqdm(steps, desc="checkpoints", unit="checkpoint", disable=None if progress else True):
+            with suppress(NoControls):
+                found[step] = table(self.at(step))
+        if not found:
+            raise RaretokError(f"no checkpoint of {self.entry.name} has enough rare targets with controls")
+        return emergence.by_step(found)
+
+    def departures(self) -> pd.DataFrame:
+        """When the rank curve's statistics leave their nulls, see ``findings.emergence.departures``."""
+        return emergence.departures(self.over_training(Study.regimes))
+
+    def evidence(self) -> Evidence:
+        """What the rules of ``claims`` read; over training only for the last checkpoint of a trajectory."""
+        steps = self.entry.steps
+        whole = self.entry.local_run and self.config.step in (None, *steps[-1:])
+        return Evidence(
+            self.regimes(), self.contrasts(), self.tails(), self.published(), self.departures() if whole else None
+        )
+
+    def claims(self) -> pd.DataFrame:
+        """The verdict on every claim whose rule applies, see ``claims.judge``."""
+        return judge(self.evidence())
+
+    # Neurons
 
     def overlap(self) -> pd.DataFrame:
         """Agreement of the two definitions, see ``findings.identification.overlap``."""

@@ -1,6 +1,8 @@
 """What the models that ship with the book know when: loss by step, beside n-gram models on the same tokens, and samples."""
 
 import json
+import platform
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from raretok.model.load import load_model, load_tokenizer, model_digest
 from raretok.model.registry import MODELS, find_model
 from raretok.recipes import RECIPES
 from raretok.store import Store, code_digest
+from raretok.study import Study
 from raretok.training import HELD_OUT_WINDOWS, stream
 
 BASELINES = {1: "unigram", 2: "bigram", 3: "trigram"}
@@ -70,6 +73,47 @@ def sample_table(name: str, steps: tuple[int, ...], prompt: str, tokens: int = 4
                 ids.append(int(torch.multinomial((logits / 0.8).softmax(0), 1, generator=generator)))
         rows.append({"step": step, "text": model.tokenizer.decode(ids[1:], skip_special_tokens=True)})
     return pd.DataFrame(rows)
+
+
+def write_results(study: Study, seed: int, folder: Path) -> None:
+    """What the emergence chapter needs of a run whose checkpoints are not shipped: its statistics and reliability at every checkpoint.
+
+    Writes ``statistics.csv`` (``Study.regimes`` by step), ``reliability.csv`` and ``manifest.json`` (settings, versions, and the commands that made it).
+
+    Args:
+        study: of the run.
+        seed: that the run was trained with.
+        folder: where to, made if need be.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = {"statistics": Study.regimes, "reliability": Study.reliability}
+    for name, table in tables.items():
+        found = study.over_training(table).assign(seed=seed)
+        found.to_csv(folder / f"{name}.csv", index=False, float_format="%.5g")
+    config = study.config.model_dump() | {"model": study.entry.name}
+    options = " ".join(f"--{k} {v}" for k, v in config.items() if k in ("corpus", "windows", "length", "seed"))
+    manifest = {
+        "study": config,
+        "weights": {str(step): study.at(step).weights_digest for step in study.entry.steps},
+        "versions": {"python": platform.python_version()}
+        | {p: version(p) for p in ("torch", "transformers", "numpy", "raretok")},
+        "commands": [
+            f"raretok train {config['model'].rsplit('-seed', 1)[0]} --seed {seed} --out {config['model']}",
+            f"raretok emergence {config['model']} {options} --training-seed {seed} --out {folder.name}",
+        ],
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+
+
+def seed_statistics(name: str) -> pd.DataFrame:
+    """Statistics by step of the other seeds of a shipped model, from the results that ship with it; none is an empty table."""
+    entry = find_model(name)
+    paths = (
+        sorted(Path(entry.source).parent.glob(f"results/{entry.name}-seed*/statistics.csv"))
+        if entry.kind == "shipped"
+        else []
+    )
+    return pd.concat([pd.read_csv(p) for p in paths]) if paths else pd.DataFrame()
 
 
 def _file(name: str, file: str) -> Path:

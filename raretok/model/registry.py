@@ -17,13 +17,13 @@ PYTHIA_STEPS = (0, *(2**k for k in range(10)), *range(1000, 143_001, 1000))
 class ModelEntry:
     """Where a model comes from and which checkpoints it has.
 
-    ``source`` is a hub id, a directory, or – for embedded models – a file name inside ``package``. ``bos`` is the
+    ``shipped`` models and ``run``s of `raretok train` are folders of checkpoints, a ``path`` is one model. ``source`` is a hub id, a directory, or – for embedded models – a file name inside ``package``. ``bos`` is the
     token that starts a window, where it is not the tokenizer's own; ``trained_on`` is the corpus that holds its training text,
     ``held_out`` the one that does not; ``note`` is what a reader must know.
     """
 
     name: str
-    kind: Literal["embedded", "shipped", "hub", "path"]
+    kind: Literal["embedded", "shipped", "run", "hub", "path"]
     source: str
     parameters: str = "?"
     licence: str = "?"
@@ -35,6 +35,11 @@ class ModelEntry:
     held_out: str | None = None
     note: str = ""
 
+    @property
+    def local_run(self) -> bool:
+        """Whether it is a folder with checkpoints and training counts."""
+        return self.kind in ("shipped", "run")
+
     def revision(self, step: int | None) -> str:
         """The hub revision of a training step (the main branch for None).
 
@@ -42,7 +47,7 @@ class ModelEntry:
             RaretokError: the model has no such step; the message lists the right ones.
         """
         if step is None:
-            return f"step{self.steps[-1]}" if self.kind == "shipped" and self.steps else "main"
+            return f"step{self.steps[-1]}" if self.local_run and self.steps else "main"
         if step not in self.steps:
             raise RaretokError(f"{self.name} has no step {step}: {_say_steps(self.steps)}")
         return f"step{step}"
@@ -61,9 +66,15 @@ def _pythia(size: str, suffix: str = "") -> ModelEntry:
     return ModelEntry(name, "hub", f"EleutherAI/{name}", size.upper(), "Apache-2.0", PYTHIA_STEPS)
 
 
+def steps_in(folder: Path) -> tuple[int, ...]:
+    """Steps of the checkpoints in a folder that `raretok train` wrote."""
+    names = (p.parent.name.removeprefix("step") for p in folder.glob("step*/config.json"))
+    return tuple(sorted(int(n) for n in names if n.isdecimal()))
+
+
 def _shipped(name: str, parameters: str, note: str) -> ModelEntry:
     folder = SHIPPED / name
-    steps = tuple(sorted(int(p.name.removeprefix("step")) for p in folder.glob("step*")))
+    steps = steps_in(folder)
     return ModelEntry(
         name,
         "shipped",
@@ -115,8 +126,12 @@ def find_model(name: str) -> ModelEntry:
         return MODELS[name]
     path = Path(name)
     if path.is_dir():
+        if (path / "counts.json").is_file() and (steps := steps_in(path)):
+            return ModelEntry(path.name, "run", str(path), steps=steps)
         if not (path / "config.json").is_file():
-            raise RaretokError(f"the directory {name} has no config.json: give one written by save_pretrained")
+            raise RaretokError(
+                f"the directory {name} has no config.json: give one written by save_pretrained, or a run of raretok train"
+            )
         return ModelEntry(path.name, "path", str(path))
     if name.count("/") == 1 and not name.startswith((".", "/")):
         return ModelEntry(name, "hub", name)

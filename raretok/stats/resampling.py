@@ -32,6 +32,26 @@ def bootstrap_ratio(
         return (counts @ sums) / total[:, None]
 
 
+def interval(
+    estimate: float, resampled: Float[ndarray, " resample"], moved: bool = True, most: float = np.inf
+) -> tuple[float, float]:
+    """95 % interval: quantiles of the resamples, moved so that their median is the estimate; NaN if half of them are missing.
+
+    Resampling adds noise of its own, which shifts whatever depends on noise (a sum of magnitudes, a correlation) in one direction.
+
+    Args:
+        estimate: of the data.
+        resampled: of each resample; NaN where it has none.
+        moved: False leaves the quantiles where they are.
+        most: the largest value that the statistic can have.
+    """
+    if not np.isfinite(estimate) or np.isfinite(resampled).mean() <= 0.5:
+        return float("nan"), float("nan")
+    low, middle, high = np.nanpercentile(resampled, [2.5, 50, 97.5])
+    by = estimate - middle if moved else 0.0
+    return float(min(low + by, most)), float(min(high + by, most))
+
+
 def split_halves(documents: int, splits: int, seed: int) -> Float[ndarray, "split document"]:
     """Random halves: 1 for documents of the first half, 0 for the second."""
     generator = np.random.default_rng(seed)
@@ -78,3 +98,27 @@ def top(values: Float[ndarray, " neuron"], count: int) -> Bool[ndarray, " neuron
     chosen = np.zeros(len(values), dtype=bool)
     chosen[np.argsort(-values, kind="stable")[:count]] = True
     return chosen
+
+
+def swap_documents(
+    rare: tuple[Float[ndarray, "document neuron"], Float[ndarray, " document"]],
+    other: tuple[Float[ndarray, "document neuron"], Float[ndarray, " document"]],
+    draws: int,
+    seed: int,
+) -> tuple[Float[ndarray, "draw neuron"], Float[ndarray, "draw neuron"]]:
+    """Weighted means of two bands after their labels were exchanged in random documents: what they would be if labels meant nothing.
+
+    Args:
+        rare: sums and weights of the one band.
+        other: of the other, of like total weight.
+        draws: permutations.
+        seed: of the exchanges.
+    """
+    exchanged = np.random.default_rng(seed).integers(0, 2, (draws, len(rare[1]))).astype(float)
+
+    def mixed(kept: Float[ndarray, "draw document"]) -> Float[ndarray, "draw neuron"]:
+        sums, weight = (kept @ x + (1 - kept) @ y for x, y in zip(rare, other, strict=True))
+        return sums / weight[:, None]
+
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return mixed(1 - exchanged), mixed(exchanged)

@@ -6,7 +6,8 @@ import pytest
 from raretok import RaretokError
 from raretok.ablation import DocumentSums
 from raretok.data.positions import BANDS
-from raretok.findings.identification import HEAD, Halves, effects, identify, overlap, published_head, reliabilities
+from raretok.findings.identification import Halves, effects, identify, overlap, published_head, reliabilities
+from raretok.stats.rankcurve import HEAD
 
 
 def simulated(documents=120, neurons=300, specific=(), hard=(), seed=0, size=0.05):

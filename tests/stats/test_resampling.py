@@ -5,9 +5,11 @@ from raretok.stats.resampling import (
     bootstrap_counts,
     bootstrap_ratio,
     fdr,
+    interval,
     ratio,
     reliability,
     split_halves,
+    swap_documents,
     top,
     two_sided_p,
 )
@@ -78,3 +80,28 @@ def test_fdr_by_hand():
 
 def test_top_takes_the_largest():
     assert top(np.array([3.0, 1.0, 2.0, 5.0]), 2).tolist() == [True, False, False, True]
+
+
+def test_an_interval_is_centred_on_the_estimate_and_covers():
+    rng = np.random.default_rng(0)
+    truth, held = 0.0, []
+    for _ in range(300):
+        sample = rng.standard_normal(80)
+        resampled = sample[rng.integers(0, 80, (400, 80))].mean(1) + 0.3  # a resample that is biased
+        low, high = interval(float(sample.mean()), resampled)
+        held.append(low <= truth <= high)
+    assert np.mean(held) > 0.9
+    assert interval(0.99, np.linspace(0.9, 1.1, 101), most=1.0)[1] == 1.0
+    assert interval(0.5, np.linspace(0, 2, 101), moved=False) == pytest.approx((0.05, 1.95))
+    assert np.isnan(interval(1.0, np.array([np.nan, np.nan, 1.0]))).all()
+
+
+def test_exchanging_labels_makes_bands_alike_and_keeps_their_sum():
+    rng = np.random.default_rng(1)
+    weight = np.full(40, 1 / 40)
+    rare = (rng.normal(1, 0.1, (40, 3)) / 40, weight)
+    other = (rng.normal(0, 0.1, (40, 3)) / 40, weight)
+    a, b = swap_documents(rare, other, 500, 0)
+    assert a.shape == b.shape == (500, 3)
+    assert abs((a - b).mean()) < 0.05
+    assert np.allclose(a + b, rare[0].sum(0) + other[0].sum(0))

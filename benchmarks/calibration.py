@@ -1,0 +1,146 @@
+"""How often each rule of ``raretok.claims`` finds something: in data that hold nothing, and in data with a planted answer.
+
+Data sets are made from the documents of a real study (by default the book's): its errors, with the sign of every document drawn anew, around effects
+that are drawn or planted; or its rare and matched targets with their labels exchanged in random documents. Writes ``calibration.csv``. Run it by
+``make calibration``; about a quarter of an hour on two cores.
+"""
+
+import argparse
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from raretok import Study
+from raretok.ablation import DocumentSums
+from raretok.claims import CLAIMS, Evidence, judge
+from raretok.findings import regimes
+from raretok.findings.emergence import by_step, departures
+from raretok.findings.identification import Halves
+from raretok.stats.resampling import ratio
+
+BANDS = ("rare", "rare with controls", "matched", "common", "half of types input")
+NULLS = ("noise", "half_normal", "exponential", "lognormal", "labels exchanged")
+PLANTS = ("plateau and breaks", "head excess", "power law")
+STRENGTH = 4.0
+"""Planted effects are this many times as large (root mean square) as those of the study."""
+DRAWS, TAIL_DRAWS = 120, 60
+LOGNORMAL_SPREAD = 1.3
+_real: Halves
+
+
+def _start(real: Halves) -> None:
+    global _real
+    _real = real
+
+
+def planted_curve(kind: str, neurons: int, rng: np.random.Generator) -> np.ndarray:
+    """|effect| by rank, up to a factor: the paper's regimes (breaks at 1.7 % and 12.6 % of the neurons), or a lifted head."""
+    ln_rank = np.log(np.arange(1, neurons + 1))
+    first, second = np.log(0.017 * neurons), np.log(0.126 * neurons)
+    if kind == "plateau and breaks":
+        late = np.maximum(ln_rank - second, 0)
+        return np.exp(-0.05 * ln_rank - 1.25 * np.maximum(ln_rank - first, 0) - 1.7 * late)
+    if kind == "head excess":
+        return np.exp(-0.5 * ln_rank + 1.0 * (ln_rank < 3.5))
+    return np.sort((1 - rng.random(neurons)) ** (-1 / 1.2))[::-1].copy()
+
+
+def planted(kind: str, neurons: int, square: float, rng: np.random.Generator) -> np.ndarray:
+    """Effects with the planted rank curve in random order, of random sign; ``square`` is their mean square."""
+    curve = planted_curve(kind, neurons, rng)
+    effects = rng.permutation(curve) * rng.choice([-1.0, 1.0], neurons)
+    return effects * np.sqrt(square / (effects**2).mean())
+
+
+def independent(kind: str, neurons: int, square: float, rng: np.random.Generator) -> np.ndarray:
+    """Effects of one distribution, of random sign, with expected mean square ``square``."""
+    size = {
+        "noise": lambda: np.zeros(neurons),
+        "half_normal": lambda: np.abs(rng.standard_normal(neurons)),
+        "exponential": lambda: rng.exponential(np.sqrt(0.5), neurons),
+        "lognormal": lambda: np.exp(LOGNORMAL_SPREAD * rng.standard_normal(neurons) - LOGNORMAL_SPREAD**2),
+    }[kind]()
+    return size * rng.choice([-1.0, 1.0], neurons) * np.sqrt(square)
+
+
+def simulated(kind: str, seed: int) -> Halves:
+    """One data set."""
+    rng = np.random.default_rng([seed, (*NULLS, *PLANTS).index(kind)])
+    sums, half = _real.sums, _real.half
+    index = [_real.bands.index(b) for b in BANDS]
+    net, weight = sums.net[:, index].copy(), sums.weight[:, index].copy()
+    for b in range(len(BANDS)):
+        net[:, b], weight[:, b] = net[:, b] / weight[:, b].sum(), weight[:, b] / weight[:, b].sum()
+    documents, _, neurons = net.shape
+    if kind == "labels exchanged":
+        swap = rng.integers(0, 2, documents).astype(bool)
+        for array in (net, weight):
+            a, b = array[:, 1].copy(), array[:, 2].copy()
+            array[swap, 1], array[swap, 2] = b[swap], a[swap]
+            array[:, 0] = array[:, 1]
+    else:
+        square = float((ratio(*_real.of("rare", 0)) * ratio(*_real.of("rare", 1))).mean())
+        residual = net - weight[:, :, None] * net.sum(0)
+        residual *= rng.choice([-1.0, 1.0], (documents, 1, 1))
+        if kind in PLANTS:
+            rare = planted(kind, neurons, STRENGTH**2 * square, rng)
+            other = planted("power law", neurons, STRENGTH**2 * square, rng)
+        else:
+            rare = other = independent(kind, neurons, square, rng)
+        effects = np.stack([rare, rare, other, other, rare])
+        net = residual + weight[:, :, None] * effects
+    count = np.ones((documents, len(BANDS)), dtype=np.int64)
+    return Halves(DocumentSums(net, np.abs(net), net**2, weight, count, 0.0, 0.0), half, BANDS)
+
+
+def examine(task: tuple[str, int]) -> tuple[str, int, Evidence]:
+    """The tables of one data set."""
+    kind, seed = task
+    data = simulated(kind, seed)
+    bands = ("rare",)
+    table = regimes.regimes(data, seed, DRAWS, bands, ("net",))
+    contrasts = regimes.contrasts(data, seed, DRAWS, ("matched",))
+    tails = regimes.tails(data, seed, TAIL_DRAWS, ("rare",))
+    return kind, seed, Evidence(table, contrasts, tails, regimes.published(data))
+
+
+def verdicts(found: dict[tuple[str, int], Evidence]) -> pd.DataFrame:
+    """Verdict of every rule on every data set; a trajectory is a noise set followed by two sets of its kind."""
+    rows = []
+    last = {kind: max(s for k, s in found if k == kind) for kind, _ in found}
+    for (kind, seed), evidence in found.items():
+        tables = [found["noise", seed % (last["noise"] + 1)], evidence, found[kind, (seed + 1) % (last[kind] + 1)]]
+        emergence = departures(by_step({k: e.regimes for k, e in enumerate(tables)}))
+        whole = Evidence(evidence.regimes, evidence.contrasts, evidence.tails, evidence.published, emergence)
+        rows.append(judge(whole)[["id", "verdict"]].assign(data=kind, seed=seed))
+    return pd.concat(rows, ignore_index=True)
+
+
+def main(sets: int, plants: int, out: Path, only: str | None = None) -> None:
+    """Measure and write the table."""
+    kinds = ("noise", only) if only else (*NULLS, *PLANTS)
+    tasks = [(kind, s) for kind in kinds for s in range(plants if kind in PLANTS else sets)]
+    found = {}
+    with ProcessPoolExecutor(initializer=_start, initargs=(Study().halves,)) as pool:
+        for kind, seed, evidence in tqdm(pool.map(examine, tasks, chunksize=4), total=len(tasks), disable=None):
+            found[kind, seed] = evidence
+    table = verdicts(found)
+    share = table.assign(supported=table["verdict"] == "supported").groupby(["id", "data"])["supported"]
+    result = share.agg(["mean", "size"]).reset_index().rename(columns={"mean": "supported", "size": "sets"})
+    order = {c.id: k for k, c in enumerate(CLAIMS)}, {d: k for k, d in enumerate((*NULLS, *PLANTS))}
+    result = result.sort_values(["id", "data"], key=lambda x: x.map(order[0] | order[1]))
+    result.to_csv(out, index=False, float_format="%.4f")
+    print(result.pivot(index="id", columns="data", values="supported").to_string())
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sets", type=int, default=500, help="data sets of each kind without an answer")
+    parser.add_argument("--plants", type=int, default=100, help="data sets of each kind with a planted answer")
+    parser.add_argument("--only", help="one kind of data (and noise), to try")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("calibration.csv"))
+    given = parser.parse_args()
+    main(given.sets, given.plants, given.out, given.only)

@@ -1,0 +1,208 @@
+"""Charts of the three regimes: rank curves among their nulls, local slopes, percentiles, and the straight line that proves nothing."""
+
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from raretok.charts.theme import BAND_COLOURS, BLUE, GREEN, GREY, ORANGE, PURPLE, finish
+from raretok.findings.regimes import JUDGED_BY
+from raretok.stats.nulls import NULLS
+from raretok.stats.rankcurve import HEAD_END, MIDDLE_END, log_positive, rank_bins, shape
+
+NULL_NAMES = {
+    "noise": "noise",
+    "half_normal": "half-normal",
+    "exponential": "exponential",
+    "lognormal": "lognormal",
+}
+STATISTIC_NAMES = {
+    "head_excess": "head excess H",
+    "flattening": "flattening at the first break",
+    "steepening": "steepening at the second break",
+    "agreement": "agreement of halves",
+    "top_share": "share of the first 33",
+    "gini": "Gini",
+    "middle_slope": "slope of the middle",
+}
+_LOG = alt.Scale(type="log")
+_RANK = "rank of the neuron by |effect|"
+
+
+def _boundaries(label: bool = False) -> alt.Chart:
+    table = pd.DataFrame({"rank": np.exp([HEAD_END, MIDDLE_END])})
+    return alt.Chart(table).mark_rule(strokeDash=[2, 4], color=GREY).encode(alt.X("rank:Q", scale=_LOG, title=_RANK))
+
+
+def published_curve(curves: pd.DataFrame) -> alt.LayerChart:
+    """The picture of the paper: sorted |net effect| against rank, log–log, with the fixed boundaries."""
+    part = curves[(curves["form"] == "published") & (curves["measure"] == "net") & (curves["source"] == "observed")]
+    domain = ["rare", "matched", "common"]
+    line = (
+        alt.Chart(part[["band", "rank", "value"]])
+        .mark_line(point=alt.OverlayMarkDef(size=14, filled=True))
+        .encode(
+            alt.X("rank:Q", scale=_LOG, title=_RANK),
+            alt.Y("value:Q", scale=_LOG, title="|net effect| (nats)"),
+            alt.Color(
+                "band:N", scale=alt.Scale(domain=domain, range=[BAND_COLOURS[b] for b in domain]), title="targets"
+            ),
+            tooltip=["band", alt.Tooltip("rank", format=".0f"), alt.Tooltip("value", format=".2e")],
+        )
+    )
+    return finish(
+        alt.layer(_boundaries(), line).properties(width="container"),
+        "Sorted by size, effects on any kind of target bend twice",
+        "all documents, each bin of ranks averaged; dashed: the published boundaries of the regimes, ln rank 3.5 and 5.5",
+        "Rank curves of the absolute net effect for rare, matched and common targets on log–log axes.",
+    )
+
+
+def local_slopes(slopes: pd.DataFrame) -> alt.LayerChart:
+    """Slope in a window sliding over ln rank: a power law would be level."""
+    domain = [b for b in ("rare", "matched", "common") if b in set(slopes["band"])]
+    line = (
+        alt.Chart(slopes.dropna().assign(rank=lambda x: np.exp(x["ln_rank"])))
+        .mark_line()
+        .encode(
+            alt.X("rank:Q", scale=_LOG, title=_RANK),
+            alt.Y("slope:Q", title="local slope"),
+            alt.Color(
+                "band:N", scale=alt.Scale(domain=domain, range=[BAND_COLOURS[b] for b in domain]), title="targets"
+            ),
+        )
+    )
+    return finish(
+        alt.layer(_boundaries(), line).properties(width="container", height=220),
+        "The local slope steepens along the whole curve",
+        "least squares in a window of 0.5 in ln rank; a power law would be level between the dashed boundaries",
+        "Local slope of the rank curves against rank for rare, matched and common targets.",
+    )
+
+
+def overlay(curves: pd.DataFrame) -> alt.LayerChart:
+    """Observed curves among the nulls; the reader chooses model, targets, statistic, form and null.
+
+    ``curves``: tables of ``Study.curves`` with a column ``model``.
+    """
+    shown = curves[curves["value"] > 0].copy()
+    for column in ("rank", "value", "low", "high"):
+        shown[column] = shown[column].map(lambda x: float(f"{x:.3g}"))
+    floor = shown["value"].groupby([shown["model"], shown["band"], shown["measure"]]).transform("min")
+    shown["low"] = shown["low"].clip(lower=floor)
+    shown["source"] = shown["source"].replace(NULL_NAMES)
+    chosen: dict[str, Any] = {}
+    wanted = (
+        ("model", "model ", list(dict.fromkeys(shown["model"]))),
+        ("band", "targets ", ["rare", "matched", "common"]),
+        ("measure", "statistic ", ["net", "activity"]),
+        ("form", "form ", ["controlled", "published"]),
+        ("null", "null ", list(NULL_NAMES.values())),
+    )
+    for name, label, options in wanted:
+        first = "lognormal" if name == "null" else options[0]
+        chosen[name] = alt.param(
+            name=f"overlay_{name}", value=first, bind=alt.binding_select(options=options, name=label)
+        )
+    same = " && ".join(f"datum.{name} == overlay_{name}" for name in ("model", "band", "measure", "form"))
+    kind = "datum.source == 'observed' ? 'observed' : 'null'"
+    base = (
+        alt.Chart(shown)
+        .transform_filter(f"{same} && (datum.source == 'observed' || datum.source == overlay_null)")
+        .transform_calculate(kind=kind)
+    )
+    colour = alt.Color("kind:N", scale=alt.Scale(domain=["observed", "null"], range=[ORANGE, GREY]), title=None)
+    x = alt.X("rank:Q", scale=_LOG, title=_RANK)
+    title = "effect (nats)"
+    band = base.mark_area(opacity=0.22).encode(x, alt.Y("low:Q", scale=_LOG, title=title), alt.Y2("high:Q"), colour)
+    line = base.mark_line(point=alt.OverlayMarkDef(size=16, filled=True)).encode(
+        x,
+        alt.Y("value:Q", scale=_LOG, title=title),
+        colour,
+        tooltip=["source", alt.Tooltip("rank", format=".0f"), alt.Tooltip("value", format=".2e")],
+    )
+    return finish(
+        alt.layer(_boundaries(), band, line).add_params(*chosen.values()).properties(width="container", height=340),
+        "The observed curve, and what a null looks like in the same axes",
+        "choose below; ribbons: 95 % of documents resampled (observed, controlled form) or of the null's draws; a bin without a positive mean has no point",
+        "Observed rank curve with the ribbon of a chosen null distribution on the same log–log axes.",
+    )
+
+
+def percentiles(regimes: pd.DataFrame) -> alt.LayerChart:
+    """Where each judged statistic of the rare curve lies in each of its nulls."""
+    part = regimes[(regimes["band"] == "rare") & (regimes["measure"] == "net") & (regimes["form"] == "controlled")]
+    part = part[part["statistic"].isin(JUDGED_BY)]
+    table = part.melt("statistic", list(NULLS), "null", "percentile").dropna()
+    table = table[[n in JUDGED_BY[s] for s, n in zip(table["statistic"], table["null"], strict=True)]]
+    table["statistic"] = table["statistic"].map(STATISTIC_NAMES)
+    table["null"] = table["null"].map(NULL_NAMES)
+    order = [STATISTIC_NAMES[s] for s in JUDGED_BY]
+    y = alt.Y("statistic:N", sort=order, title=None, axis=alt.Axis(labelLimit=220))
+    marks = (
+        alt.Chart(table)
+        .mark_point(size=70, opacity=0.9)
+        .encode(
+            alt.X(
+                "percentile:Q",
+                scale=alt.Scale(domain=[0, 1]),
+                axis=alt.Axis(format="%"),
+                title="percentile in the null",
+            ),
+            y,
+            alt.Color("null:N", scale=alt.Scale(domain=list(NULL_NAMES.values()), range=[GREY, BLUE, GREEN, PURPLE])),
+            alt.Shape("null:N", scale=alt.Scale(domain=list(NULL_NAMES.values()))),
+            tooltip=["statistic", "null", alt.Tooltip("percentile", format=".1%")],
+        )
+    )
+    limits = alt.Chart(pd.DataFrame({"percentile": [0.05, 0.95]})).mark_rule(strokeDash=[3, 3]).encode(x="percentile:Q")
+    out = int((part["departs"] != 0).sum())
+    return finish(
+        alt.layer(limits, marks).properties(width="container", height=200),
+        f"{out} of {len(part)} statistics of the rare curve leave every null they are judged by",
+        "percentile of the controlled estimate in each null; dashed: the outer 5 % on either side",
+        "Dot plot of the percentile of each rank-curve statistic in the noise, half-normal, exponential and lognormal nulls.",
+    )
+
+
+def simulations(neurons: int, seed: int) -> tuple[alt.LayerChart, pd.DataFrame]:
+    """Sorted independent draws of four distributions: all bend twice, all straight in the middle. The chart, and its statistics."""
+    rng = np.random.default_rng(seed)
+    drawn = {
+        "half-normal": np.abs(rng.standard_normal(neurons)),
+        "exponential": rng.exponential(1.0, neurons),
+        "lognormal": rng.lognormal(0.0, 1.2, neurons),
+        "power law": (1 - rng.random(neurons)) ** (-1 / 1.2),
+    }
+    bins = rank_bins(neurons)
+    frames, records = [], []
+    for name, values in drawn.items():
+        values = -np.sort(-values / np.sqrt(np.mean(values**2)))[None]
+        mean = np.add.reduceat(values, bins.start, axis=-1)[0] / bins.count
+        assert np.isfinite(log_positive(mean)).all()
+        frames.append(pd.DataFrame({"distribution": name, "rank": np.exp(bins.ln_rank), "value": mean}))
+        found = {k: float(v[0]) for k, v in shape(values, 0.0).items()}
+        records.append(
+            {"distribution": name, "R² of the middle": found["middle_r2"], "slope": found["middle_slope"]}
+            | {"H": found["head_excess"]}
+        )
+    line = (
+        alt.Chart(pd.concat(frames))
+        .mark_line()
+        .encode(
+            alt.X("rank:Q", scale=_LOG, title="rank of the draw"),
+            alt.Y("value:Q", scale=_LOG, title="size (root mean square 1)"),
+            alt.Color(
+                "distribution:N", scale=alt.Scale(domain=list(drawn), range=[BLUE, GREEN, PURPLE, ORANGE]), title=None
+            ),
+            alt.StrokeDash("distribution:N", scale=alt.Scale(domain=list(drawn)), title=None),
+        )
+    )
+    chart = finish(
+        alt.layer(_boundaries(), line).properties(width="container"),
+        "Independent draws of any kind look like a middle with an end on either side",
+        f"{neurons:,} draws of each distribution, sorted; dashed: the published boundaries",
+        "Sorted draws of half-normal, exponential, lognormal and power-law distributions on log–log axes.",
+    )
+    return chart, pd.DataFrame(records)

@@ -1,0 +1,57 @@
+"""The claims of the paper and its follow-ups: what each says, what was reported, and the rule that gives its verdict.
+
+Rules are the same for every model and read tables only; ``benchmarks/calibration.py`` measures how often each
+finds something in data that hold nothing, and something that was planted.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+
+import pandas as pd
+
+from raretok.claims import emergence, regimes
+from raretok.claims.verdicts import Evidence, Judgement, Verdict
+from raretok.stats.rankcurve import HEAD
+
+__all__ = ["CLAIMS", "Claim", "Evidence", "Judgement", "Verdict", "judge"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim: its id, what it says, who says so (E, N, D: see the related work), what was reported, and what is printed."""
+
+    id: str
+    text: str
+    source: str
+    reported: str
+    quantity: str
+    rule: Callable[[Evidence], Judgement]
+
+
+def judge(evidence: Evidence, only: Iterable[str] | None = None) -> pd.DataFrame:
+    """Every claim whose rule applies, a row each: ``id``, ``claim``, ``source``, ``reported``, ``quantity`` and the fields of ``Judgement``."""
+    rows = []
+    for claim in CLAIMS:
+        if (only is not None and claim.id not in only) or (claim.id == "C7" and evidence.emergence is None):
+            continue
+        found = claim.rule(evidence)
+        what = {"id": claim.id, "claim": claim.text, "source": claim.source}
+        rows.append(
+            what
+            | {"reported": claim.reported, "quantity": claim.quantity}
+            | {f.name: getattr(found, f.name) for f in fields(found)}
+        )
+    return pd.DataFrame(rows)
+
+
+CLAIMS: tuple[Claim, ...] = (
+    Claim("C1", "a few neurons have outsize influence on rare tokens", "E", "qualitative", f"share of the first {HEAD} in Σ|effect|", regimes.influence),
+    Claim("C2", "a plateau holds this share of the neurons", "E", "1.7 %", "neurons before the first break", regimes.plateau_share),
+    Claim("C3", "a power law holds this share", "E", "10.9 %", "neurons between the breaks", regimes.middle_share),
+    Claim("C4", "a rapid decay holds the rest", "E", "87.4 %", "neurons after the second break", regimes.decay_share),
+    Claim("C5", "the middle is a power law", "E", "high R²", "exponent α of the effects' distribution", regimes.power_law),
+    Claim("C6a", "the head departs from the power law: it is flat", "E", "a plateau", "head excess H < 0", regimes.flat_head),
+    Claim("C6b", "the head departs from the power law: it lies above", "E", "points above the line", "head excess H > 0", regimes.head_excess),
+    Claim("C7", "the regimes emerge in training from a homogeneous start", "E", "qualitative", "first step at which H is outside its nulls for good", emergence.emerges),
+    Claim("C8", "a plateau for rare tokens, none for common ones", "N, D", "qualitative", "H(rare) − H(matched common)", regimes.rare_only),
+)  # fmt: skip
