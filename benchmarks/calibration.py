@@ -16,6 +16,7 @@ from tqdm import tqdm
 from raretok import Study
 from raretok.ablation import DocumentSums
 from raretok.claims import CLAIMS, Evidence, judge
+from raretok.claims.calibration import STRENGTH
 from raretok.findings import regimes
 from raretok.findings.emergence import by_step, departures
 from raretok.findings.identification import Halves
@@ -24,10 +25,10 @@ from raretok.stats.resampling import ratio
 BANDS = ("rare", "rare with controls", "matched", "common", "half of types input")
 NULLS = ("noise", "half_normal", "exponential", "lognormal", "labels exchanged")
 PLANTS = ("plateau and breaks", "head excess", "power law")
-STRENGTH = 4.0
-"""Planted effects are this many times as large (root mean square) as those of the study."""
 DRAWS, TAIL_DRAWS = 120, 60
 LOGNORMAL_SPREAD = 1.3
+PARETO = 1.5
+"""Exponent of the planted power law's survival function; that of its density is one more."""
 _real: Halves
 
 
@@ -45,7 +46,7 @@ def planted_curve(kind: str, neurons: int, rng: np.random.Generator) -> np.ndarr
         return np.exp(-0.05 * ln_rank - 1.25 * np.maximum(ln_rank - first, 0) - 1.7 * late)
     if kind == "head excess":
         return np.exp(-0.5 * ln_rank + 1.0 * (ln_rank < 3.5))
-    return np.sort((1 - rng.random(neurons)) ** (-1 / 1.2))[::-1].copy()
+    return np.sort((1 - rng.random(neurons)) ** (-1 / PARETO))[::-1].copy()
 
 
 def planted(kind: str, neurons: int, square: float, rng: np.random.Generator) -> np.ndarray:
@@ -139,7 +140,7 @@ def main(sets: int, plants: int, out: Path, only: str | None = None) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sets", type=int, default=500, help="data sets of each kind without an answer")
-    parser.add_argument("--plants", type=int, default=100, help="data sets of each kind with a planted answer")
+    parser.add_argument("--plants", type=int, default=200, help="data sets of each kind with a planted answer")
     parser.add_argument("--only", help="one kind of data (and noise), to try")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("calibration.csv"))
     given = parser.parse_args()

@@ -123,5 +123,5 @@ class Reading:
         if self.config.counts is not None:
             return load_counts(Path(self.config.counts), vocab, self.model.readout.vocab)
         if self.entry.local_run:
-            return load_counts(Path(self.entry.source) / "counts.json", vocab)
+            return load_counts(self.entry.counts_file, vocab)
         return count_tokens(self.text.ids, vocab, f"counted in {self.corpus.name}, all {len(self.text.ids):,} tokens")

@@ -31,8 +31,8 @@ class Study(Measurement):
     >>> Study(model="smollm2-135m", windows=256).identification()  # doctest: +SKIP
     """
 
-    def _table(self, name: str, compute: Any) -> pd.DataFrame:
-        inputs = {"effects": hash_of(self.key), "code": code_digest("findings", "stats", "study")}
+    def _table(self, name: str, compute: Any, **more: Any) -> pd.DataFrame:
+        inputs = {"effects": hash_of(self.key), "code": code_digest("findings", "stats", "study"), **more}
         return self.store.table(name, inputs, compute)
 
     def bands(self) -> pd.DataFrame:
@@ -54,8 +54,13 @@ class Study(Measurement):
 
     def regimes(self, measure: str = "net") -> pd.DataFrame:
         """Statistics of the rank curves with intervals and percentiles in the nulls, see ``findings.regimes.regimes``."""
-        seed = self.config.seed
-        return self._table(f"regimes-{measure}", lambda: regimes.regimes(self.halves, seed, measures=(measure,)))
+        start = self.at(0) if self.entry.local_run and 0 in self.entry.steps else None
+
+        def compute() -> pd.DataFrame:
+            untrained = start.halves if start else None
+            return regimes.regimes(self.halves, self.config.seed, measures=(measure,), untrained=untrained)
+
+        return self._table(f"regimes-{measure}", compute, untrained=hash_of(start.key) if start else None)
 
     def contrasts(self) -> pd.DataFrame:
         """Rank curve of rare targets against those of the other bands, see ``findings.regimes.contrasts``."""

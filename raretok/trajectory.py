@@ -41,7 +41,8 @@ def baseline_table(name: str, store: Store | None = None) -> pd.DataFrame:
 
     Columns: ``model``, ``loss`` (nats per token).
     """
-    entry, recipe = find_model(name), RECIPES[name]
+    entry = find_model(name)
+    recipe = RECIPES[entry.recipe or name]
     inputs = {
         "tokenizer": model_digest(entry, None),
         "train": load_corpus(recipe.corpus).digest,
@@ -76,9 +77,10 @@ def sample_table(name: str, steps: tuple[int, ...], prompt: str, tokens: int = 4
 
 
 def write_results(study: Study, seed: int, folder: Path) -> None:
-    """What the emergence chapter needs of a run whose checkpoints are not shipped: its statistics and reliability at every checkpoint.
+    """What the emergence chapter needs of a run whose checkpoints are not shipped: its tables at every checkpoint.
 
-    Writes ``statistics.csv`` (``Study.regimes`` by step), ``reliability.csv`` and ``manifest.json`` (settings, versions, and the commands that made it).
+    Writes ``statistics.csv`` (``Study.regimes`` by step), ``reliability.csv``, ``verdicts.csv`` (``Study.claims``) and ``manifest.json`` (settings, versions, and
+    the commands that made it).
 
     Args:
         study: of the run.
@@ -86,7 +88,7 @@ def write_results(study: Study, seed: int, folder: Path) -> None:
         folder: where to, made if need be.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tables = {"statistics": Study.regimes, "reliability": Study.reliability}
+    tables = {"statistics": Study.regimes, "reliability": Study.reliability, "verdicts": Study.claims}
     for name, table in tables.items():
         found = study.over_training(table).assign(seed=seed)
         found.to_csv(folder / f"{name}.csv", index=False, float_format="%.5g")
@@ -105,11 +107,16 @@ def write_results(study: Study, seed: int, folder: Path) -> None:
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
 
-def seed_statistics(name: str) -> pd.DataFrame:
-    """Statistics by step of the other seeds of a shipped model, from the results that ship with it; none is an empty table."""
+def seed_table(name: str, table: str) -> pd.DataFrame:
+    """A table by step of the other seeds of a shipped model, from the results that ship with it; none is an empty table.
+
+    Args:
+        name: of the model.
+        table: statistics, reliability or verdicts, see ``write_results``.
+    """
     entry = find_model(name)
     paths = (
-        sorted(Path(entry.source).parent.glob(f"results/{entry.name}-seed*/statistics.csv"))
+        sorted(Path(entry.source).parent.glob(f"results/{entry.name}-seed*/{table}.csv"))
         if entry.kind == "shipped"
         else []
     )

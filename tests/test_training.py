@@ -72,7 +72,8 @@ def test_a_run_is_a_model_with_checkpoints_and_its_counts_are_the_frequencies(re
     assert set(effects["step"]) == set(study.entry.steps)
     assert study.at(STEPS).key == study.key != study.at(0).key
     write_results(study, 0, tmp_path / "results")
-    assert set(pd.read_csv(tmp_path / "results" / "statistics.csv")["step"]) == set(study.entry.steps)
+    for table in ("statistics", "reliability", "verdicts"):
+        assert set(pd.read_csv(tmp_path / "results" / f"{table}.csv")["step"]) == set(study.entry.steps)
     manifest = json.loads((tmp_path / "results" / "manifest.json").read_text())
     assert manifest["weights"][str(STEPS)] == study.weights_digest
     assert manifest["commands"][1].startswith("raretok emergence run --corpus")

@@ -2,9 +2,19 @@
 
 from typing import Any
 
+import altair as alt
 import pandas as pd
 
-from raretok.charts.theme import show_table
+from raretok.charts.theme import BLUE, GREEN, GREY, ORANGE, finish, show_table
+from raretok.claims import Verdict
+
+MARKS = {
+    Verdict.SUPPORTED: ("+", GREEN),
+    Verdict.AGAINST: ("−", ORANGE),
+    Verdict.NULL: ("0", GREY),
+    Verdict.OPEN: ("?", BLUE),
+}
+"""Sign and colour of each verdict."""
 
 
 def verdict_texts(claims: pd.DataFrame) -> dict[str, str]:
@@ -40,6 +50,40 @@ def claim_table(claims: pd.DataFrame) -> Any:
     )
     caption = "“as published”: the published estimator, and whether by it alone one would say yes; null: percentile in the null it is closest to (C5, C8: p)"
     return show_table(table, caption=caption, wrap=True)
+
+
+def verdict_matrix(claims: pd.DataFrame, column: str, title: str) -> alt.LayerChart:
+    """Every verdict on every claim: a cell for each claim and each value of a column, with a sign and a colour.
+
+    ``claims``: tables of ``Study.claims`` with the column, one below the other; ``title``: the finding.
+    """
+    shown = claims[["id", column, "claim", "verdict", "why", "published_says", "null"]].copy()
+    shown["sign"] = shown["verdict"].map({v: sign for v, (sign, _) in MARKS.items()})
+    order = [f"{x:,}" if isinstance(x, int) else str(x) for x in dict.fromkeys(claims[column].tolist())]
+    shown[column] = [f"{x:,}" if isinstance(x, int) else str(x) for x in shown[column].tolist()]
+    base = alt.Chart(shown).encode(
+        alt.X(f"{column}:N", sort=order, axis=alt.Axis(labelAngle=0, labelOverlap="greedy"), title=column),
+        alt.Y("id:N", sort=None, title=None),
+        tooltip=[
+            column,
+            "claim",
+            "verdict",
+            "why",
+            alt.Tooltip("published_says", title="the published estimator alone"),
+        ],
+    )
+    scale = alt.Scale(domain=[str(v) for v in MARKS], range=[colour for _, colour in MARKS.values()])
+    cells = base.mark_rect(opacity=0.55, stroke=GREY, strokeWidth=0.5).encode(
+        alt.Color("verdict:N", scale=scale, title=None, legend=alt.Legend(columns=2, labelLimit=240))
+    )
+    return finish(
+        alt.layer(cells, base.mark_text(fontSize=13, fontWeight="bold").encode(text="sign:N")).properties(
+            width="container", height={"step": 24}
+        ),
+        title,
+        "+ supported, − not supported, 0 indistinguishable from null, ? inconclusive",
+        f"Matrix of the verdict on each claim by {column}.",
+    )
 
 
 def calibration(table: pd.DataFrame) -> Any:

@@ -8,7 +8,7 @@ from raretok.charts.theme import BAND_COLOURS, BLUE, GREEN, GREY, ORANGE, finish
 
 _STEP = alt.Scale(type="symlog", constant=8)
 _STEP_AXIS = alt.Axis(values=[0, 16, 64, 256, 1024, 4096, 16384, 65536], format="d", labelOverlap="greedy")
-_LOG = alt.Scale(type="log")
+_LOG = alt.Scale(type="log", nice=False)
 
 
 def _step() -> alt.X:

@@ -6,7 +6,8 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from raretok.charts.theme import BAND_COLOURS, BLUE, GREEN, GREY, ORANGE, PURPLE, finish
+from raretok.charts.claims import place, with_interval
+from raretok.charts.theme import BAND_COLOURS, BLUE, GREEN, GREY, ORANGE, PURPLE, finish, show_table
 from raretok.findings.regimes import JUDGED_BY
 from raretok.stats.nulls import NULLS
 from raretok.stats.rankcurve import HEAD_END, MIDDLE_END, log_positive, rank_bins, shape
@@ -26,13 +27,25 @@ STATISTIC_NAMES = {
     "gini": "Gini",
     "middle_slope": "slope of the middle",
 }
+OTHER_NAMES = {
+    "head_slope": "slope of the head",
+    "middle_r2": "R² of the middle",
+    "tail_deficit": "tail deficit T",
+    "break_1": "first break (ln rank)",
+    "break_2": "second break (ln rank)",
+    "plateau_share": "share before the first break",
+    "middle_share": "share between the breaks",
+    "decay_share": "share after the second break",
+    "breaks": "breaks chosen by BIC",
+}
 _LOG = alt.Scale(type="log")
+_RANKS = alt.Scale(type="log", nice=False)
 _RANK = "rank of the neuron by |effect|"
 
 
-def _boundaries(label: bool = False) -> alt.Chart:
+def _boundaries(title: str = _RANK) -> alt.Chart:
     table = pd.DataFrame({"rank": np.exp([HEAD_END, MIDDLE_END])})
-    return alt.Chart(table).mark_rule(strokeDash=[2, 4], color=GREY).encode(alt.X("rank:Q", scale=_LOG, title=_RANK))
+    return alt.Chart(table).mark_rule(strokeDash=[2, 4], color=GREY).encode(alt.X("rank:Q", scale=_RANKS, title=title))
 
 
 def published_curve(curves: pd.DataFrame) -> alt.LayerChart:
@@ -43,7 +56,7 @@ def published_curve(curves: pd.DataFrame) -> alt.LayerChart:
         alt.Chart(part[["band", "rank", "value"]])
         .mark_line(point=alt.OverlayMarkDef(size=14, filled=True))
         .encode(
-            alt.X("rank:Q", scale=_LOG, title=_RANK),
+            alt.X("rank:Q", scale=_RANKS, title=_RANK),
             alt.Y("value:Q", scale=_LOG, title="|net effect| (nats)"),
             alt.Color(
                 "band:N", scale=alt.Scale(domain=domain, range=[BAND_COLOURS[b] for b in domain]), title="targets"
@@ -53,7 +66,7 @@ def published_curve(curves: pd.DataFrame) -> alt.LayerChart:
     )
     return finish(
         alt.layer(_boundaries(), line).properties(width="container"),
-        "Sorted by size, effects on any kind of target bend twice",
+        "The sorted effects on rare targets, and on common ones",
         "all documents, each bin of ranks averaged; dashed: the published boundaries of the regimes, ln rank 3.5 and 5.5",
         "Rank curves of the absolute net effect for rare, matched and common targets on log–log axes.",
     )
@@ -66,16 +79,20 @@ def local_slopes(slopes: pd.DataFrame) -> alt.LayerChart:
         alt.Chart(slopes.dropna().assign(rank=lambda x: np.exp(x["ln_rank"])))
         .mark_line()
         .encode(
-            alt.X("rank:Q", scale=_LOG, title=_RANK),
+            alt.X("rank:Q", scale=_RANKS, title=_RANK),
             alt.Y("slope:Q", title="local slope"),
             alt.Color(
                 "band:N", scale=alt.Scale(domain=domain, range=[BAND_COLOURS[b] for b in domain]), title="targets"
             ),
         )
     )
+    rare = slopes[slopes["band"] == "rare"]
+    head, end = (
+        rare.loc[part, "slope"].median() for part in (rare["ln_rank"] < HEAD_END, rare["ln_rank"] > MIDDLE_END)
+    )
     return finish(
         alt.layer(_boundaries(), line).properties(width="container", height=220),
-        "The local slope steepens along the whole curve",
+        f"The local slope of the rare curve: {head:.1f} in the head, {end:.1f} beyond the middle",
         "least squares in a window of 0.5 in ln rank; a power law would be level between the dashed boundaries",
         "Local slope of the rank curves against rank for rare, matched and common targets.",
     )
@@ -113,7 +130,7 @@ def overlay(curves: pd.DataFrame) -> alt.LayerChart:
         .transform_calculate(kind=kind)
     )
     colour = alt.Color("kind:N", scale=alt.Scale(domain=["observed", "null"], range=[ORANGE, GREY]), title=None)
-    x = alt.X("rank:Q", scale=_LOG, title=_RANK)
+    x = alt.X("rank:Q", scale=_RANKS, title=_RANK)
     title = "effect (nats)"
     band = base.mark_area(opacity=0.22).encode(x, alt.Y("low:Q", scale=_LOG, title=title), alt.Y2("high:Q"), colour)
     line = base.mark_line(point=alt.OverlayMarkDef(size=16, filled=True)).encode(
@@ -166,6 +183,32 @@ def percentiles(regimes: pd.DataFrame) -> alt.LayerChart:
     )
 
 
+def complete_table(regimes: pd.DataFrame, contrasts: pd.DataFrame) -> Any:
+    """Every statistic of every curve, controlled form: estimate, interval, percentile in each null, and whether it leaves those it is judged by.
+
+    ``regimes``: tables of ``Study.regimes``; ``contrasts``: of ``Study.contrasts``, for the percentile among curves with exchanged labels.
+    """
+    part = regimes[regimes["form"] == "controlled"]
+    matched = contrasts[contrasts["other"] == "matched"].set_index("statistic")["exchanged"].to_dict()
+    rows = []
+    for row in part.to_dict("records"):
+        about_labels = (row["band"], row["measure"]) == ("rare", "net")
+        rows.append(
+            {
+                "effect": row["measure"],
+                "targets": row["band"],
+                "statistic": (STATISTIC_NAMES | OTHER_NAMES)[row["statistic"]],
+                "estimate [95 %]": with_interval(row["estimate"], row["low"], row["high"]),
+            }
+            | {name: place(row[null]) for null, name in NULL_NAMES.items()}
+            | {"untrained": place(row["untrained"])}
+            | {"labels exchanged": place(matched.get(row["statistic"], np.nan) if about_labels else np.nan)}
+            | {"outside": {1: "above", -1: "below", 0: "–"}[row["departs"]]}
+        )
+    caption = "Percentile of each statistic in each null; outside: beyond the outer 5 % of all that it is judged by. Labels exchanged: the rare targets that have controls, against these"
+    return show_table(pd.DataFrame(rows), caption=caption)
+
+
 def simulations(neurons: int, seed: int) -> tuple[alt.LayerChart, pd.DataFrame]:
     """Sorted independent draws of four distributions: all bend twice, all straight in the middle. The chart, and its statistics."""
     rng = np.random.default_rng(seed)
@@ -175,10 +218,10 @@ def simulations(neurons: int, seed: int) -> tuple[alt.LayerChart, pd.DataFrame]:
         "lognormal": rng.lognormal(0.0, 1.2, neurons),
         "power law": (1 - rng.random(neurons)) ** (-1 / 1.2),
     }
-    bins = rank_bins(neurons)
+    bins, drawn_rank = rank_bins(neurons), "rank of the draw"
     frames, records = [], []
     for name, values in drawn.items():
-        values = -np.sort(-values / np.sqrt(np.mean(values**2)))[None]
+        values = -np.sort(-values / np.median(values))[None]
         mean = np.add.reduceat(values, bins.start, axis=-1)[0] / bins.count
         assert np.isfinite(log_positive(mean)).all()
         frames.append(pd.DataFrame({"distribution": name, "rank": np.exp(bins.ln_rank), "value": mean}))
@@ -187,12 +230,13 @@ def simulations(neurons: int, seed: int) -> tuple[alt.LayerChart, pd.DataFrame]:
             {"distribution": name, "R² of the middle": found["middle_r2"], "slope": found["middle_slope"]}
             | {"H": found["head_excess"]}
         )
+    least = np.floor(100 * min(r["R² of the middle"] for r in records)) / 100
     line = (
         alt.Chart(pd.concat(frames))
         .mark_line()
         .encode(
-            alt.X("rank:Q", scale=_LOG, title="rank of the draw"),
-            alt.Y("value:Q", scale=_LOG, title="size (root mean square 1)"),
+            alt.X("rank:Q", scale=_RANKS, title=drawn_rank),
+            alt.Y("value:Q", scale=_LOG, title="size (median 1)"),
             alt.Color(
                 "distribution:N", scale=alt.Scale(domain=list(drawn), range=[BLUE, GREEN, PURPLE, ORANGE]), title=None
             ),
@@ -200,8 +244,8 @@ def simulations(neurons: int, seed: int) -> tuple[alt.LayerChart, pd.DataFrame]:
         )
     )
     chart = finish(
-        alt.layer(_boundaries(), line).properties(width="container"),
-        "Independent draws of any kind look like a middle with an end on either side",
+        alt.layer(_boundaries(drawn_rank), line).properties(width="container"),
+        f"Independent draws of any kind: a straight line fits each middle with R² of {least:.2f} or more",
         f"{neurons:,} draws of each distribution, sorted; dashed: the published boundaries",
         "Sorted draws of half-normal, exponential, lognormal and power-law distributions on log–log axes.",
     )

@@ -7,6 +7,8 @@ import pandas as pd
 from raretok.errors import RaretokError
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "calibration.csv"
+STRENGTH = 4.0
+"""Planted effects are this many times as large (root mean square) as those of the study they are planted in."""
 PLANTED_FOR = {
     "C1": "plateau and breaks",
     "C2": "plateau and breaks",

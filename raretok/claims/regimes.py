@@ -15,8 +15,6 @@ from raretok.stats.rankcurve import MIDDLE_END
 
 WORTH = 0.5
 """Difference of two head excesses that would matter, in units of ln: a factor of 1.6 in the effects of the head."""
-RIVAL_LEVEL = LEVEL / 3
-"""A rival of the power law is preferred at this p: three rivals are tried."""
 
 
 def influence(evidence: Evidence) -> Judgement:
@@ -74,13 +72,13 @@ def decay_share(evidence: Evidence) -> Judgement:
 
 
 def power_law(evidence: Evidence) -> Judgement:
-    """C5: the distribution of the effects is a power law over head and middle, and no rival fits better."""
+    """C5: the distribution of the effects is a power law over head and middle, and nothing more general is needed there."""
     tail = evidence.tails[evidence.tails["band"] == "rare"].iloc[0]
     r2 = evidence.row("middle_r2", "published")
     rivals = [
         rival
         for rival in ("lognormal", "stretched exponential", "truncated power law")
-        if tail[f"{rival} ratio"] < 0 and tail[f"{rival} p"] <= RIVAL_LEVEL
+        if tail[f"{rival} nested"] <= LEVEL
     ]
     beats_exponential = tail["exponential ratio"] > 0 and tail["exponential p"] <= LEVEL
     wide = tail["tail"] >= np.exp(MIDDLE_END)

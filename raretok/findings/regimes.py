@@ -53,17 +53,28 @@ def regimes(
     bands: Sequence[str] = BANDS,
     measures: Sequence[str] = MEASURES,
     forms: Sequence[str] = ("published", "controlled"),
+    untrained: Halves | None = None,
 ) -> pd.DataFrame:
     """Every statistic of every curve, with interval and percentiles; a row a band, measure, form and statistic.
+
+    Args:
+        data: of the model.
+        seed: of resamples and nulls.
+        draws: of each null.
+        bands: which curves.
+        measures: net, activity.
+        forms: published, controlled.
+        untrained: of the same model on the same windows before its first step, where there is such a checkpoint.
 
     Columns: ``band``; ``measure`` (net: mean Δ; activity: mean |Δ|); ``form``; ``statistic``: those of ``rankcurve.shape``, and for the
     controlled form ``agreement`` (correlation of the neurons' effects in A and B), ``break_1``, ``break_2`` (ln rank), ``flattening`` (slope before the first break
     less slope after it: > 0 a flat head), ``steepening`` (the same at the second: > 0 a fall), ``plateau_share``, ``middle_share``, ``decay_share`` (of the
     neurons, between the breaks) and ``breaks`` (number chosen by BIC);
     ``estimate``, ``low``, ``high`` (95 % interval; none as published); ``noise``, ``half_normal``, ``exponential``, ``lognormal``: percentile in
-    that null, 0 to 1; ``null_low``, ``null_high``: the widest 95 % range of the nulls it is ``JUDGED_BY`` (activity has no noise null: it is positive by definition); ``departs``: +1 or −1 if the statistic lies in the outer 5 % of each null it is
+    that null, 0 to 1; ``untrained``: percentile among the curves of the untrained checkpoint with its documents resampled (controlled form); ``null_low``, ``null_high``: the widest 95 % range of the nulls it is ``JUDGED_BY`` (activity has no noise null: it is positive by definition); ``departs``: +1 or −1 if the statistic lies in the outer 5 % of each null it is
     judged by on that side, and its interval excludes 0 where that means nothing, else 0; ``null``: the least extreme of those percentiles.
-    Under noise there is no held-out curve, so the head excess is held against noise in its published form.
+    A curve whose halves do not agree beyond noise has no shape, so nothing of it departs; and as noise has no held-out curve, the head excess is held
+    against noise in its published form, too.
     """
     records: list[dict[str, Any]] = []
     for band in [b for b in bands if data.of(b)[1].any()]:
@@ -71,6 +82,9 @@ def regimes(
             for form in forms:
                 curves = measured_twice(data, band, measure, form, seed, draws)
                 found = {source: curve_statistics(data, band, measure, form, *pair) for source, pair in curves.items()}
+                if untrained is not None and form == "controlled" and untrained.of(band)[1].any():
+                    pair = measured_twice(untrained, band, measure, form, seed, draws, ())["resampled"]
+                    found["untrained"] = curve_statistics(untrained, band, measure, form, *pair)
                 for name, observed in found["observed"].items():
                     estimate = float(observed[0])
                     low = high = np.nan
@@ -82,7 +96,10 @@ def regimes(
                     records.append(
                         {"band": band, "measure": measure, "form": form, "statistic": name}
                         | {"estimate": estimate, "low": low, "high": high}
-                        | {n: percentile(estimate, found[n][name]) if n in found else np.nan for n in NULLS}
+                        | {
+                            n: percentile(estimate, found[n][name]) if n in found else np.nan
+                            for n in (*NULLS, "untrained")
+                        }
                         | _envelope([found[n][name] for n in JUDGED_BY.get(name, NULLS) if n in found])
                     )
     table = pd.DataFrame(records)
@@ -115,9 +132,14 @@ def _departure(row: dict[Any, Any], table: pd.DataFrame) -> tuple[int, float]:
     if row["form"] == "published" or name not in JUDGED_BY:
         return 0, float("nan")
     places = [row[null] for null in JUDGED_BY[name] if (null, row["measure"]) != ("noise", "activity")]
-    if name == "head_excess" and row["measure"] == "net":
-        same = (table["statistic"] == name) & (table["band"] == row["band"]) & (table["measure"] == "net")
-        places += list(table.loc[same & (table["form"] == "published"), "noise"])
+    if row["measure"] == "net" and name in SIGNED:
+        same = (table["band"] == row["band"]) & (table["measure"] == "net")
+        agreement = table.loc[same & (table["statistic"] == "agreement"), "noise"].iloc[0]
+        if not agreement >= 1 - LEVEL:
+            return 0, float("nan")
+        if name == "head_excess":
+            told = same & (table["statistic"] == name) & (table["form"] == "published")
+            places += list(table.loc[told, "noise"])
     if not places or not np.isfinite([row["estimate"], *places]).all():
         return 0, float("nan")
     above = row["estimate"] > 0
@@ -134,8 +156,9 @@ def contrasts(
 
     Columns: ``other`` (against matched, only rare targets that have controls count); ``statistic``: those of ``shape``, and ``lead``, the mean effect in nats, in
     B, of the 33 neurons that lead the rare curve in A, with their sign there; ``rare``, ``value`` (of the two
-    curves); ``difference``, ``low``, ``high`` (documents of B resampled, the same for both); ``p``: two-sided, by exchanging the labels rare
-    and other in random documents (sums first brought to the same total weight).
+    curves); ``difference``, ``low``, ``high`` (documents of B resampled, the same for both); ``p``: two-sided, of the difference when the labels rare
+    and other are exchanged in random documents (sums first brought to the same total weight); ``exchanged``: percentile of the rare value among those of
+    the curves with exchanged labels.
     """
     records = []
     for other in others:
@@ -162,8 +185,9 @@ def contrasts(
             records.append(
                 {"other": other, "statistic": name, "rare": rare, "value": value}
                 | {"difference": rare - value, "low": low, "high": high, "p": 2 * min(place, 1 - place)}
+                | {"exchanged": percentile(rare, permuted[0][name])}
             )
-    columns = ["other", "statistic", "rare", "value", "difference", "low", "high", "p"]
+    columns = ["other", "statistic", "rare", "value", "difference", "low", "high", "p", "exchanged"]
     return pd.DataFrame(records, columns=columns)
 
 
@@ -175,7 +199,8 @@ def tails(data: Halves, seed: int, draws: int = DRAWS, bands: Sequence[str] = BA
     """Power-law fits of the distribution of |net| over all documents (``stats.powerlaw``); a row a band.
 
     Columns: ``band``; ``neurons``; ``alpha``, ``error``, ``x_min`` (nats), ``tail`` (neurons above it), ``p`` (of the fit); for each rival ``<rival>
-    ratio`` (> 0 favours the power law) and ``<rival> p``.
+    ratio`` (> 0 favours the power law) and ``<rival> p`` on that tail, and ``<rival> nested`` (p of the power law inside the rival over head and
+    middle, the ranks below e^5.5, which no fit has chosen).
     """
     records = []
     for band in [b for b in bands if data.of(b)[1].any()]:
@@ -185,6 +210,8 @@ def tails(data: Halves, seed: int, draws: int = DRAWS, bands: Sequence[str] = BA
         record |= {"tail": fit.tail, "p": powerlaw.plausibility(values, draws, np.random.default_rng(seed))}
         for _, row in powerlaw.compare(values, fit).iterrows():
             record |= {f"{row['rival']} ratio": row["ratio"], f"{row['rival']} p": row["p"]}
+        for _, row in powerlaw.compare(values, powerlaw.fit_top(values, int(np.exp(MIDDLE_END)))).iterrows():
+            record |= {f"{row['rival']} nested": row["nested"]}
         records.append(record)
     return pd.DataFrame(records)
 

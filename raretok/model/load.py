@@ -142,9 +142,10 @@ def load_tokenizer(name: str, step: int | None = None) -> Any:
 
 
 def _tokenizer_folder(folder: Path) -> Path:
-    """The folder itself, or – of a run's checkpoints – the one above, which keeps the tokenizer for all of them."""
-    own = any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
-    return folder if own or not (folder.parent / "tokenizer.json").is_file() else folder.parent
+    """The folder itself, or – of checkpoints – the nearest of the two above, which keeps the tokenizer for all of them."""
+    names = ("tokenizer.json", "tokenizer_config.json")
+    places = (folder, *folder.resolve().parents[:2])
+    return next((place for place in places if any((place / name).is_file() for name in names)), folder)
 
 
 def bos_id(tokenizer: Any, entry: ModelEntry) -> int | None:

@@ -19,7 +19,7 @@ class ModelEntry:
 
     ``shipped`` models and ``run``s of `raretok train` are folders of checkpoints, a ``path`` is one model. ``source`` is a hub id, a directory, or – for embedded models – a file name inside ``package``. ``bos`` is the
     token that starts a window, where it is not the tokenizer's own; ``trained_on`` is the corpus that holds its training text,
-    ``held_out`` the one that does not; ``note`` is what a reader must know.
+    ``held_out`` the one that does not; ``recipe`` is how `raretok train` makes it; ``note`` is what a reader must know.
     """
 
     name: str
@@ -33,12 +33,18 @@ class ModelEntry:
     bos: str | None = None
     trained_on: str | None = None
     held_out: str | None = None
+    recipe: str | None = None
     note: str = ""
 
     @property
     def local_run(self) -> bool:
         """Whether it is a folder with checkpoints and training counts."""
         return self.kind in ("shipped", "run")
+
+    @property
+    def counts_file(self) -> Path:
+        """Training counts of the token types, of a folder with checkpoints."""
+        return counts_of(Path(self.source)) or Path(self.source) / "counts.json"
 
     def revision(self, step: int | None) -> str:
         """The hub revision of a training step (the main branch for None).
@@ -72,7 +78,12 @@ def steps_in(folder: Path) -> tuple[int, ...]:
     return tuple(sorted(int(n) for n in names if n.isdecimal()))
 
 
-def _shipped(name: str, parameters: str, note: str) -> ModelEntry:
+def counts_of(run: Path) -> Path | None:
+    """Training counts in a run's folder or, where runs share a tokenizer, in the one above; None if there are none."""
+    return next((p for p in (run / "counts.json", run.parent / "counts.json") if p.is_file()), None)
+
+
+def _shipped(name: str, parameters: str, note: str, recipe: str) -> ModelEntry:
     folder = SHIPPED / name
     steps = steps_in(folder)
     return ModelEntry(
@@ -84,6 +95,7 @@ def _shipped(name: str, parameters: str, note: str) -> ModelEntry:
         steps,
         trained_on="movie-reviews",
         held_out="movie-reviews-heldout",
+        recipe=recipe,
         note=note,
     )
 
@@ -101,7 +113,10 @@ _ENTRIES = [
         note="instruction-tuned; weights quantised to 4 bits, used here de-quantised to float32",
     ),
     _shipped(
-        "reviews-neox", "3.4M", "GPT-NeoX architecture, trained on nine of ten of movie-reviews, seed 0; from step 0"
+        "reviews-neox",
+        "3.4M",
+        "GPT-NeoX architecture, trained on nine of ten of movie-reviews, seed 0; from step 0",
+        "reviews-neox",
     ),
     *[
         _pythia(size, suffix)
@@ -126,7 +141,7 @@ def find_model(name: str) -> ModelEntry:
         return MODELS[name]
     path = Path(name)
     if path.is_dir():
-        if (path / "counts.json").is_file() and (steps := steps_in(path)):
+        if counts_of(path.resolve()) and (steps := steps_in(path)):
             return ModelEntry(path.name, "run", str(path), steps=steps)
         if not (path / "config.json").is_file():
             raise RaretokError(

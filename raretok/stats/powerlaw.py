@@ -66,6 +66,22 @@ def fit_tail(values: Float[ndarray, " value"], candidates: int | None = None) ->
     return TailFit(exponent, (exponent - 1) / np.sqrt(tail), float(x[tried[best]]), tail, float(distance[best]))
 
 
+def fit_top(values: Float[ndarray, " value"], count: int) -> TailFit:
+    """Fit a power law to the ``count`` largest of positive values, or to all if there are fewer.
+
+    Raises:
+        ValueError: fewer than 10 positive values.
+    """
+    x = np.sort(values[values > 0])[-count:]
+    if len(x) < LEAST_TAIL:
+        raise ValueError(f"{len(x)} positive values are too few for a tail")
+    rest = np.log(x / x[0])
+    alpha = 1 + len(x) / max(float(rest.sum()), 1e-300)
+    fitted = -np.expm1(-(alpha - 1) * rest)
+    distance = np.abs(fitted - np.searchsorted(x, x) / len(x)).max()
+    return TailFit(alpha, (alpha - 1) / np.sqrt(len(x)), float(x[0]), len(x), float(distance))
+
+
 def plausibility(
     values: Float[ndarray, " value"], draws: int, rng: np.random.Generator, candidates: int = 100
 ) -> float:
@@ -86,8 +102,10 @@ def compare(values: Float[ndarray, " value"], fit: TailFit) -> pd.DataFrame:
     """The power law against each of ``RIVALS`` on the tail.
 
     Columns: ``rival``; ``ratio`` (log likelihood of the power law less that of the rival, over its standard error; > 0 favours
-    the power law); ``p`` (two-sided, of a ratio that large if both were equally far from the truth; the truncated power law holds the plain
-    one, so there it is that of a χ² test).
+    the power law); ``p`` (two-sided, of a ratio that large if both were equally far from the truth; for the truncated power law the nested
+    one); ``nested`` (p of the power law inside the rival: it lies on the edge of the truncated power law, and is a limit of lognormal and stretched
+    exponential, so twice the log likelihood ratio is half the time 0 and else χ² with one degree of freedom; NaN for the exponential. Malevergne,
+    Pisarenko and Sornette, Physical Review E 83, 036111).
     """
     x = values[values >= fit.x_min] / fit.x_min
     own = np.log(fit.alpha - 1) - fit.alpha * np.log(x)
@@ -95,11 +113,13 @@ def compare(values: Float[ndarray, " value"], fit: TailFit) -> pd.DataFrame:
     for rival in RIVALS:
         gap = own - _DENSITIES[rival](x, fit.alpha)
         total, error = float(gap.sum()), float(gap.std() * np.sqrt(len(x)))
-        if rival == "truncated power law":
-            p = float(stats.chi2.sf(2 * max(-total, 0.0), 1))
-        else:
-            p = float(special.erfc(abs(total) / error / np.sqrt(2))) if error > 0 else 1.0
-        rows.append({"rival": rival, "ratio": total / error if error > 0 else 0.0, "p": p})
+        p = float(special.erfc(abs(total) / error / np.sqrt(2))) if error > 0 else 1.0
+        within = float(stats.chi2.sf(2 * max(-total, 0.0), 1))
+        rows.append(
+            {"rival": rival, "ratio": total / error if error > 0 else 0.0}
+            | {"p": within if rival == "truncated power law" else p}
+            | {"nested": np.nan if rival == "exponential" else within / 2 if total < 0 else 1.0}
+        )
     return pd.DataFrame(rows)
 
 

@@ -120,6 +120,47 @@ def test_a_click_in_a_legend_fades_the_other_neurons(browser: Browser, address):
     page.close()
 
 
+def lines(chart):
+    return [x.get_attribute("d") for x in chart.locator("svg .mark-line path").all()]
+
+
+@pytest.mark.parametrize(
+    ("page_name", "title", "choose"),
+    [
+        ("regimes", "what a null looks like in the same axes", {"null": "noise"}),
+        ("regimes", "what a null looks like in the same axes", {"targets": "common"}),
+        ("regimes", "what a null looks like in the same axes", {"model": "reviews-neox"}),
+        ("regimes", "what a null looks like in the same axes", {"statistic": "activity", "form": "published"}),
+    ],
+)
+def test_a_choice_below_a_chart_changes_its_lines(browser: Browser, address, page_name, title, choose):
+    page = browser.new_page()
+    page.goto(f"{address}/chapters/{page_name}.html")
+    chart = page.locator(".raretok-chart", has_text=title)
+    chart.locator("svg").wait_for()
+    for label, option in choose.items():
+        before = lines(chart)
+        chart.locator("label", has_text=label).locator("select").select_option(option)
+        page.wait_for_timeout(500)
+        assert lines(chart) != before
+    page.close()
+
+
+def test_the_slider_moves_through_the_checkpoints(browser: Browser, address):
+    page = browser.new_page()
+    page.goto(f"{address}/chapters/emergence.html")
+    chart = page.locator(".raretok-chart", has_text="The rank curve at each checkpoint")
+    chart.locator("svg").wait_for()
+    shown, slider = [], chart.locator("input[type=range]")
+    for place in (1, 5, int(slider.get_attribute("max"))):
+        slider.evaluate("(x, v) => { x.value = v; x.dispatchEvent(new Event('input')) }", str(place))
+        page.wait_for_timeout(500)
+        shown.append((lines(chart), chart.locator("svg text", has_text="step ").first.text_content()))
+    assert shown[0][0] != shown[1][0] != shown[2][0]
+    assert shown[0][1] == "step 0"
+    page.close()
+
+
 def test_no_page_names_an_outside_host_for_what_it_needs():
     for page in PAGES:
         text = (HTML / page).read_text(encoding="utf-8")

@@ -89,6 +89,25 @@ def test_leaders_of_rare_targets_are_told_from_leaders_of_hard_ones():
     assert lead["alike"]["p"] > 0.02
 
 
+def test_a_trained_curve_is_placed_among_untrained_ones():
+    data, start = data_of(planted(), planted(seed=1), error=0.002), data_of(np.zeros(500), np.zeros(500), seed=3)
+    table = regimes.regimes(data, 0, 60, ("rare",), ("net",), untrained=start)
+    assert row(table, "agreement")["untrained"] > 0.95
+    assert row(table, "top_share")["untrained"] > 0.95
+    assert np.isnan(row(table, "top_share", "published")["untrained"])
+    itself = row(regimes.regimes(start, 0, 200, ("rare",), ("net",), untrained=start), "agreement")
+    assert 0.02 < itself["untrained"] < 0.98
+    assert rare_table(data)["untrained"].isna().all()
+
+
+def test_a_rare_curve_is_placed_among_those_with_exchanged_labels():
+    rare = planted()
+    apart = regimes.contrasts(data_of(rare, np.zeros_like(rare), error=0.005), 0, 200, ("matched",))
+    alike = regimes.contrasts(data_of(rare, rare, error=0.005), 0, 200, ("matched",))
+    assert apart.set_index("statistic").loc["lead", "exchanged"] > 0.98
+    assert 0.02 < alike.set_index("statistic").loc["lead", "exchanged"] < 0.98
+
+
 def test_bands_without_positions_are_left_out():
     data = data_of(planted(), planted())
     data.sums.weight[:, BANDS.index("matched")] = 0
