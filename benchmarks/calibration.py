@@ -104,7 +104,7 @@ def examine(task: tuple[str, int]) -> tuple[str, int, Evidence]:
     bands = ("rare",)
     table = regimes.regimes(data, seed, DRAWS, bands, ("net",))
     contrasts = regimes.contrasts(data, seed, DRAWS, ("matched",))
-    tails = regimes.tails(data, seed, TAIL_DRAWS, ("rare",))
+    tails = regimes.tails(data, seed, TAIL_DRAWS)
     return kind, seed, Evidence(table, contrasts, tails, regimes.published(data))
 
 

@@ -219,18 +219,19 @@ def simulations(neurons: int, seed: int) -> tuple[alt.LayerChart, pd.DataFrame]:
         "power law": (1 - rng.random(neurons)) ** (-1 / 1.2),
     }
     bins, drawn_rank = rank_bins(neurons), "rank of the draw"
-    frames, records = [], []
+    frames, records, found_r2 = [], [], []
     for name, values in drawn.items():
         values = -np.sort(-values / np.median(values))[None]
         mean = np.add.reduceat(values, bins.start, axis=-1)[0] / bins.count
         assert np.isfinite(log_positive(mean)).all()
         frames.append(pd.DataFrame({"distribution": name, "rank": np.exp(bins.ln_rank), "value": mean}))
         found = {k: float(v[0]) for k, v in shape(values, 0.0).items()}
+        found_r2.append(found["middle_r2"])
         records.append(
             {"distribution": name, "R² of the middle": found["middle_r2"], "slope": found["middle_slope"]}
             | {"H": found["head_excess"]}
         )
-    least = np.floor(100 * min(r["R² of the middle"] for r in records)) / 100
+    least = np.floor(100 * min(found_r2)) / 100
     line = (
         alt.Chart(pd.concat(frames))
         .mark_line()

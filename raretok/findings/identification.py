@@ -25,6 +25,7 @@ from raretok.stats.resampling import (
     fdr,
     ratio,
     reliability,
+    row_range,
     split_halves,
     top,
     two_sided_p,
@@ -69,8 +70,8 @@ def effects(data: Halves, seed: int) -> pd.DataFrame:
         if not weight.any():
             continue
         draws = bootstrap_ratio(net, weight, counts)
-        low, high = np.nanpercentile(draws, [2.5, 97.5], axis=0)
-        low_b, high_b = np.nanpercentile(bootstrap_ratio(*data.of(band, 1), counts_b), [2.5, 97.5], axis=0)
+        low, high = row_range(draws)
+        low_b, high_b = row_range(bootstrap_ratio(*data.of(band, 1), counts_b))
         frames.append(
             pd.DataFrame(
                 {

@@ -195,7 +195,7 @@ def _unit(sums: Float[ndarray, "document neuron"], weight: Float[ndarray, " docu
     return sums / weight.sum(), weight / weight.sum()
 
 
-def tails(data: Halves, seed: int, draws: int = DRAWS, bands: Sequence[str] = BANDS) -> pd.DataFrame:
+def tails(data: Halves, seed: int, draws: int = DRAWS, bands: Sequence[str] = ("rare",)) -> pd.DataFrame:
     """Power-law fits of the distribution of |net| over all documents (``stats.powerlaw``); a row a band.
 
     Columns: ``band``; ``neurons``; ``alpha``, ``error``, ``x_min`` (nats), ``tail`` (neurons above it), ``p`` (of the fit); for each rival ``<rival>

@@ -32,6 +32,18 @@ def bootstrap_ratio(
         return (counts @ sums) / total[:, None]
 
 
+def row_range(
+    resampled: Float[ndarray, "resample neuron"],
+) -> tuple[Float[ndarray, " neuron"], Float[ndarray, " neuron"]]:
+    """95 % range of every column, over the resamples that drew any weight; NaN where none did."""
+    there = resampled[np.isfinite(resampled).all(1)]
+    if not len(there):
+        missing = np.full(resampled.shape[1], np.nan)
+        return missing, missing
+    low, high = np.percentile(there, [2.5, 97.5], axis=0)
+    return low, high
+
+
 def interval(
     estimate: float, resampled: Float[ndarray, " resample"], moved: bool = True, most: float = np.inf
 ) -> tuple[float, float]:

@@ -86,7 +86,7 @@ def test_noise_is_called_noise_and_missing_bands_leave_a_question(real):
     bare = Evidence(
         regimes.regimes(data, 0, 60, ("rare", "common"), ("net",)),
         regimes.contrasts(data, 0, 60, ("matched",)),
-        regimes.tails(data, 0, 20, ("rare",)),
+        regimes.tails(data, 0, 20),
         regimes.published(data),
     )
     found = judge(bare).set_index("id")["verdict"]

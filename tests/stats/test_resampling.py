@@ -8,6 +8,7 @@ from raretok.stats.resampling import (
     interval,
     ratio,
     reliability,
+    row_range,
     split_halves,
     swap_documents,
     top,
@@ -32,6 +33,14 @@ def test_a_resample_equals_repeating_the_documents():
     sums, weight, counts = rng.random((5, 3)), rng.random(5), np.array([[2, 0, 1, 1, 1.0]])
     repeated = np.repeat(np.arange(5), counts[0].astype(int))
     assert np.allclose(bootstrap_ratio(sums, weight, counts)[0], ratio(sums[repeated], weight[repeated]))
+
+
+def test_resamples_without_weight_are_left_out_of_ranges():
+    draws = np.concatenate([np.arange(101.0)[:, None] * [1, 2], np.full((5, 2), np.nan)])
+    low, high = row_range(draws)
+    assert low == pytest.approx([2.5, 5])
+    assert high == pytest.approx([97.5, 195])
+    assert np.isnan(row_range(draws[-5:])).all()
 
 
 def test_document_bootstrap_covers_where_a_token_one_would_not():
