@@ -25,8 +25,9 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.book
 	$(BIN)/python benchmarks/ablation.py
+	$(BIN)/python benchmarks/controls.py
 
-# How often each verdict's rule is wrong: benchmarks/calibration.csv, a quarter of an hour.
+# How often each verdict's rule is wrong: benchmarks/calibration.csv, half an hour.
 calibration: $(VENV)/.book
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/calibration.py
 

@@ -1,23 +1,26 @@
 """How often each rule of ``raretok.claims`` finds something: in data that hold nothing, and in data with a planted answer.
 
 Data sets are made from the documents of a real study (by default the book's): its errors, with the sign of every document drawn anew, around effects
-that are drawn or planted; or its rare and matched targets with their labels exchanged in random documents. Writes ``calibration.csv``. Run it by
-``make calibration``; about a quarter of an hour on two cores.
+that are drawn or planted; or its rare and matched targets with their labels exchanged in random documents; those about groups of neurons, in ``groups.py``.
+Writes ``calibration.csv``. Run it by ``make calibration``; about half an hour on two cores.
 """
 
 import argparse
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import groups
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from raretok import Study
 from raretok.ablation import DocumentSums
-from raretok.claims import CLAIMS, Evidence, judge
-from raretok.claims.calibration import STRENGTH
-from raretok.findings import regimes
+from raretok.claims import CLAIMS, RANK_CURVE, Evidence, judge
+from raretok.claims.calibration import RULES, STRENGTH
+from raretok.findings import regimes, weights
 from raretok.findings.emergence import by_step, departures
 from raretok.findings.identification import Halves
 from raretok.stats.resampling import ratio
@@ -29,10 +32,10 @@ DRAWS, TAIL_DRAWS = 120, 60
 LOGNORMAL_SPREAD = 1.3
 PARETO = 1.5
 """Exponent of the planted power law's survival function; that of its density is one more."""
-_real: Halves
+_real: Any
 
 
-def _start(real: Halves) -> None:
+def _start(real: Any) -> None:
     global _real
     _real = real
 
@@ -120,28 +123,65 @@ def verdicts(found: dict[tuple[str, int], Evidence]) -> pd.DataFrame:
     return pd.concat(rows, ignore_index=True)
 
 
-def main(sets: int, plants: int, out: Path, only: str | None = None) -> None:
-    """Measure and write the table."""
-    kinds = ("noise", only) if only else (*NULLS, *PLANTS)
-    tasks = [(kind, s) for kind in kinds for s in range(plants if kind in PLANTS else sets)]
+def of_groups(task: tuple[str, int]) -> tuple[str, int, Evidence]:
+    """The tables of one data set about a group of neurons."""
+    kind, seed = task
+    return kind, seed, groups.evidence(kind, seed, _real)
+
+
+def verdicts_of_groups(found: dict[tuple[str, int], Evidence]) -> pd.DataFrame:
+    """Verdict of every rule about groups on every data set; a trajectory is a set of normal rows followed by two sets of its kind."""
+    rows = []
+    last = {kind: max(s for k, s in found if k == kind) for kind, _ in found}
+    for (kind, seed), evidence in found.items():
+        start = found["gaussian rows", seed % (last["gaussian rows"] + 1)]
+        tables = [start, evidence, found[kind, (seed + 1) % (last[kind] + 1)]]
+        growth = weights.growth(by_step({k: e.group_tails for k, e in enumerate(tables)}))
+        whole = replace(evidence, growth=growth, model="pythia-2.8b")
+        about = [rule for rule in RULES if rule not in RANK_CURVE]
+        rows.append(judge(whole, about)[["id", "verdict"]].assign(data=kind, seed=seed))
+    return pd.concat(rows, ignore_index=True)
+
+
+def measure(about: str, sets: int, plants: int) -> pd.DataFrame:
+    """Share of data sets on which each rule says *supported*: ``id``, ``data``, ``supported``, ``sets``."""
+    study = Study()
+    if about == "groups":
+        kinds, planted, examined, judged = (*groups.NULLS, *groups.PLANTS), groups.PLANTS, of_groups, verdicts_of_groups
+        real = groups.real(study)
+    else:
+        kinds, planted, examined, judged = (*NULLS, *PLANTS), PLANTS, examine, verdicts
+        real = study.halves
+    tasks = [(kind, s) for kind in kinds for s in range(plants if kind in planted else sets)]
     found = {}
-    with ProcessPoolExecutor(initializer=_start, initargs=(Study().halves,)) as pool:
-        for kind, seed, evidence in tqdm(pool.map(examine, tasks, chunksize=4), total=len(tasks), disable=None):
+    with ProcessPoolExecutor(initializer=_start, initargs=(real,)) as pool:
+        for kind, seed, evidence in tqdm(pool.map(examined, tasks, chunksize=4), total=len(tasks), desc=about):
             found[kind, seed] = evidence
-    table = verdicts(found)
+    table = judged(found)
     share = table.assign(supported=table["verdict"] == "supported").groupby(["id", "data"])["supported"]
     result = share.agg(["mean", "size"]).reset_index().rename(columns={"mean": "supported", "size": "sets"})
-    order = {c.id: k for k, c in enumerate(CLAIMS)}, {d: k for k, d in enumerate((*NULLS, *PLANTS))}
-    result = result.sort_values(["id", "data"], key=lambda x: x.map(order[0] | order[1]))
-    result.to_csv(out, index=False, float_format="%.4f")
-    print(result.pivot(index="id", columns="data", values="supported").to_string())
+    order = {c.id: k for k, c in enumerate(CLAIMS)} | {d: k for k, d in enumerate(kinds)}
+    return result.sort_values(["id", "data"], key=lambda x: x.map(order))
+
+
+def main(about: list[str], sets: int, plants: int, out: Path) -> None:
+    """Measure and write the table; rules that are not measured keep their rows."""
+    for part in about:
+        result = measure(part, sets, plants)
+        if out.is_file():
+            before = pd.read_csv(out)
+            result = pd.concat([before[~before["id"].isin(result["id"])], result])
+        order = {c.id: k for k, c in enumerate(CLAIMS)}
+        result = result.sort_values("id", key=lambda x: x.map(order), kind="stable")
+        result.to_csv(out, index=False, float_format="%.4f")
+        print(result.pivot(index="id", columns="data", values="supported").to_string())
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("about", nargs="*", default=["rank curve", "groups"], help="rank curve, groups, or both")
     parser.add_argument("--sets", type=int, default=500, help="data sets of each kind without an answer")
     parser.add_argument("--plants", type=int, default=200, help="data sets of each kind with a planted answer")
-    parser.add_argument("--only", help="one kind of data (and noise), to try")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("calibration.csv"))
     given = parser.parse_args()
-    main(given.sets, given.plants, given.out, given.only)
+    main(given.about, given.sets, given.plants, given.out)

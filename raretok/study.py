@@ -1,8 +1,8 @@
 """A study: one model, checkpoint and corpus, measured once; its tables are computed on first call and kept in the store."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -11,17 +11,19 @@ from tqdm import tqdm
 
 from raretok.ablation import replaced_by
 from raretok.ablation.audit import audit, check_table
-from raretok.claims import Evidence, judge
+from raretok.claims import CLAIMS, RANK_CURVE, Evidence, judge
 from raretok.data.frequency import type_table
-from raretok.data.positions import band_table
+from raretok.data.positions import BANDS, band_table
 from raretok.data.text import Windows
 from raretok.errors import RaretokError
-from raretok.findings import emergence, identification, prints, regimes
+from raretok.findings import coactivation, emergence, groups, identification, prints, regimes, weights
+from raretok.findings.groups import HEADLINE, Activity, Groups
 from raretok.findings.identification import NoControls
 from raretok.measurement import Measurement
 from raretok.model.tokens import show_tokens
 from raretok.model.trace import run_trace
 from raretok.stats.nulls import NULLS
+from raretok.stats.resampling import ratio
 from raretok.store import code_digest, hash_of
 
 
@@ -114,17 +116,113 @@ class Study(Measurement):
         """When the rank curve's statistics leave their nulls, see ``findings.emergence.departures``."""
         return emergence.departures(self.over_training(Study.regimes))
 
-    def evidence(self) -> Evidence:
-        """What the rules of ``claims`` read; over training only for the last checkpoint of a trajectory."""
+    def claims(self, only: Collection[str] | None = None) -> pd.DataFrame:
+        """The verdict on every claim whose rule applies, or on some, see ``claims.judge``; those over training for the last checkpoint alone."""
         steps = self.entry.steps
         whole = self.entry.local_run and self.config.step in (None, *steps[-1:])
-        return Evidence(
-            self.regimes(), self.contrasts(), self.tails(), self.published(), self.departures() if whole else None
-        )
+        wanted = {c.needs for c in CLAIMS if (only is None or c.id in only)}
+        over_training = {"departures", "growth"}
+        tables = {}
+        for name in wanted - (set() if whole else over_training) - {"regimes"}:
+            with suppress(NoControls):
+                tables[name] = getattr(self, name)()
+        rank_curve = (self.regimes(), self.contrasts(), self.tails(), self.published())
+        return judge(Evidence(*rank_curve, **tables, model=self.entry.name), only)
 
-    def claims(self) -> pd.DataFrame:
-        """The verdict on every claim whose rule applies, see ``claims.judge``."""
-        return judge(self.evidence())
+    def verdicts(self) -> pd.DataFrame:
+        """The verdicts at every checkpoint on the claims about the rank curve, and at the last on all, by step."""
+        last = self.entry.steps[-1:]
+        earlier = self.over_training(lambda s: s.claims(RANK_CURVE))
+        return pd.concat([earlier[~earlier["step"].isin(last)], *(self.at(s).claims().assign(step=s) for s in last)])
+
+    # Groups of neurons
+
+    @cached_property
+    def activity(self) -> Activity:
+        """Activations at the ablated positions."""
+        m = self._measured
+        rows = m["rows"]
+        _, document = np.unique(m["document"][rows], return_inverse=True)
+        weight = dict(zip(BANDS, self.selection.weights, strict=True))
+        return Activity(m["activation"], weight, document, m["half"][rows])
+
+    @cached_property
+    def matrices(self) -> dict[str, np.ndarray]:
+        """The last MLP's weights by name, a row a neuron: ``W_out``, and ``W_in`` or ``W_up`` and ``W_gate``."""
+
+        def compute() -> dict[str, np.ndarray]:
+            weights = {"W_out": self.model.readout.w_out, **self.model.inputs}
+            return {name: w.float().cpu().numpy() for name, w in weights.items()}
+
+        found = self.store.arrays("weights", {"weights": self.weights_digest, "code": code_digest("model")}, compute)
+        return {name: found[name] for name in sorted(found, key=lambda n: (n != "W_out", n))}
+
+    @cached_property
+    def groups(self) -> Groups:
+        """The groups that claims are about, and the first so many, see ``findings.groups.choose``."""
+        return groups.choose(self.identification(), ratio(*self.halves.of("rare", 0)), self.features())
+
+    def features(self) -> pd.DataFrame:
+        """What control groups are matched in, see ``findings.groups.features``."""
+        norm = np.linalg.norm(self.matrices["W_out"], axis=1)
+        return self._table("features", lambda: groups.features(self.activity, norm))
+
+    def coactivation(self) -> pd.DataFrame:
+        """Statistics of the groups' activations among control groups, see ``findings.coactivation.coactivation``."""
+        return self._of_groups("coactivation", coactivation.coactivation)
+
+    def across(self) -> pd.DataFrame:
+        """Boost against suppress neurons, see ``findings.coactivation.across``."""
+        found = self.identification()
+        return self._of_groups("across", lambda a, g, f, seed: coactivation.across(a, found, g, f, seed))
+
+    def by_context(self) -> pd.DataFrame:
+        """Rare-target contexts against matched ones, see ``findings.coactivation.by_context``."""
+        return self._of_groups("by-context", lambda a, g, f, seed: coactivation.by_context(a, g, seed))
+
+    def clusters(self) -> pd.DataFrame:
+        """Signed modularity of the groups, see ``findings.coactivation.clusters``."""
+        return self._of_groups("clusters", coactivation.clusters)
+
+    def histograms(self) -> pd.DataFrame:
+        """The control groups' distributions, see ``findings.coactivation.histograms``."""
+        return self._of_groups("histograms", coactivation.histograms)
+
+    def largest(self, group: str, most: int = 60) -> np.ndarray:
+        """The members of a group with the largest rare-specific effects in half A."""
+        ids = self.groups[group].ids
+        return np.asarray(ids[np.argsort(-self.identification()["s_a"].abs().to_numpy()[ids], kind="stable")][:most])
+
+    def pairs(self, group: str) -> pd.DataFrame:
+        """Correlations within the largest of a group, see ``findings.coactivation.pairs``."""
+        return coactivation.pairs(self.activity, self.groups[group].part, self.largest(group), self.config.seed)
+
+    def unlinked(self, group: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """A group with nothing in common, see ``findings.coactivation.unlinked``."""
+        return coactivation.unlinked(self.activity, self.groups[group].part, self.groups[group].ids, self.config.seed)
+
+    def group_tails(self) -> pd.DataFrame:
+        """Spectra of the groups' weights among control groups, see ``findings.weights.group_tails``."""
+        return self._of_groups("group-tails", lambda a, g, f, seed: weights.group_tails(self.matrices, g, f, seed))
+
+    def _of_groups(
+        self, name: str, compute: Callable[[Activity, Groups, pd.DataFrame, int], pd.DataFrame]
+    ) -> pd.DataFrame:
+        seed = self.config.seed
+        return self._table(name, lambda: compute(self.activity, self.groups, self.features(), seed))
+
+    def tails_over_training(self) -> pd.DataFrame:
+        """``group_tails`` of this checkpoint's groups at every checkpoint, by step."""
+        chosen = {name: self.groups[name] for name in HEADLINE if name in self.groups}
+
+        def of(study: "Study") -> pd.DataFrame:
+            return weights.group_tails(study.matrices, chosen, study.features(), self.config.seed)
+
+        return self._table("tails-over-training", lambda: self.over_training(of))
+
+    def growth(self) -> pd.DataFrame:
+        """When the groups' tails become heavier than others', see ``findings.weights.growth``."""
+        return weights.growth(self.tails_over_training())
 
     # Neurons
 

@@ -2,6 +2,7 @@
 
 import json
 import platform
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from raretok.data.ngrams import ngram_losses
 from raretok.data.text import load_corpus
 from raretok.errors import RaretokError
+from raretok.findings.identification import NoControls
 from raretok.model.load import load_model, load_tokenizer, model_digest
 from raretok.model.registry import MODELS, find_model
 from raretok.recipes import RECIPES
@@ -79,8 +81,8 @@ def sample_table(name: str, steps: tuple[int, ...], prompt: str, tokens: int = 4
 def write_results(study: Study, seed: int, folder: Path) -> None:
     """What the emergence chapter needs of a run whose checkpoints are not shipped: its tables at every checkpoint.
 
-    Writes ``statistics.csv`` (``Study.regimes`` by step), ``reliability.csv``, ``verdicts.csv`` (``Study.claims``) and ``manifest.json`` (settings, versions, and
-    the commands that made it).
+    Writes ``statistics.csv`` (``Study.regimes`` by step), ``reliability.csv``, ``verdicts.csv`` (``Study.verdicts``), ``tails.csv`` (``Study.tails_over_training``) and
+    ``manifest.json`` (settings, versions, and the commands that made it).
 
     Args:
         study: of the run.
@@ -88,10 +90,16 @@ def write_results(study: Study, seed: int, folder: Path) -> None:
         folder: where to, made if need be.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tables = {"statistics": Study.regimes, "reliability": Study.reliability, "verdicts": Study.claims}
+    last = study.at(study.entry.steps[-1])
+    tables = {
+        "statistics": lambda: study.over_training(Study.regimes),
+        "reliability": lambda: study.over_training(Study.reliability),
+        "verdicts": study.verdicts,
+        "tails": last.tails_over_training,
+    }
     for name, table in tables.items():
-        found = study.over_training(table).assign(seed=seed)
-        found.to_csv(folder / f"{name}.csv", index=False, float_format="%.5g")
+        with suppress(NoControls):  # where the last checkpoint has none, there are no neurons whose tails to follow
+            table().assign(seed=seed).to_csv(folder / f"{name}.csv", index=False, float_format="%.5g")
     config = study.config.model_dump() | {"model": study.entry.name}
     options = " ".join(f"--{k} {v}" for k, v in config.items() if k in ("corpus", "windows", "length", "seed"))
     manifest = {

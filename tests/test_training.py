@@ -60,7 +60,7 @@ def test_a_run_is_a_model_with_checkpoints_and_its_counts_are_the_frequencies(re
     settings = {
         "model": str(tmp_path / "run"),
         "corpus": str(corpus_file),
-        "windows": 160,
+        "windows": 300,
         "length": 32,
         "device": "cpu",
     }

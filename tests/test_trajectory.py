@@ -32,6 +32,14 @@ def test_counts_are_those_of_the_training_text():
     assert (study.frequency.counts == np.bincount(ids, minlength=RECIPES[NAME].vocab)).all()
 
 
+def test_its_folder_is_a_run_with_the_tokenizer_and_counts_of_all():
+    by_path = Study(model=str(SHIPPED / NAME), step=512, corpus="movie-reviews-heldout", device="cpu")
+    by_name = Study(model=NAME, step=512, corpus="movie-reviews-heldout", device="cpu")
+    assert by_path.entry.kind == "run"
+    assert by_path.weights_digest == by_name.weights_digest
+    assert (by_path.frequency.counts == by_name.frequency.counts).all()
+
+
 def test_held_out_text_is_held_out():
     train, held_out = (set(load_corpus(f"movie-reviews-{part}").documents) for part in ("train", "heldout"))
     assert not train & held_out

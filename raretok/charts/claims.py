@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 
 from raretok.charts.theme import BLUE, GREEN, GREY, ORANGE, finish, show_table
-from raretok.claims import Verdict
+from raretok.claims import CLAIMS, Verdict
 
 MARKS = {
     Verdict.SUPPORTED: ("+", GREEN),
@@ -63,7 +63,7 @@ def verdict_matrix(claims: pd.DataFrame, column: str, title: str) -> alt.LayerCh
     shown[column] = [f"{x:,}" if isinstance(x, int) else str(x) for x in shown[column].tolist()]
     base = alt.Chart(shown).encode(
         alt.X(f"{column}:N", sort=order, axis=alt.Axis(labelAngle=0, labelOverlap="greedy"), title=column),
-        alt.Y("id:N", sort=None, title=None),
+        alt.Y("id:N", sort=[c.id for c in CLAIMS], title=None),
         tooltip=[
             column,
             "claim",
@@ -73,13 +73,13 @@ def verdict_matrix(claims: pd.DataFrame, column: str, title: str) -> alt.LayerCh
         ],
     )
     scale = alt.Scale(domain=[str(v) for v in MARKS], range=[colour for _, colour in MARKS.values()])
-    cells = base.mark_rect(opacity=0.55, stroke=GREY, strokeWidth=0.5).encode(
+    cells = base.mark_rect(stroke="white", strokeWidth=0.5).encode(
         alt.Color("verdict:N", scale=scale, title=None, legend=alt.Legend(columns=2, labelLimit=240))
     )
     return finish(
-        alt.layer(cells, base.mark_text(fontSize=13, fontWeight="bold").encode(text="sign:N")).properties(
-            width="container", height={"step": 24}
-        ),
+        alt.layer(
+            cells, base.mark_text(fontSize=13, fontWeight="bold", color="black").encode(text="sign:N")
+        ).properties(width="container", height=24 * shown["id"].nunique()),
         title,
         "+ supported, − not supported, 0 indistinguishable from null, ? inconclusive",
         f"Matrix of the verdict on each claim by {column}.",
@@ -89,9 +89,7 @@ def verdict_matrix(claims: pd.DataFrame, column: str, title: str) -> alt.LayerCh
 def calibration(table: pd.DataFrame) -> Any:
     """The table of ``claims.calibration``: shares of data sets in which a rule says *supported*."""
     shares = {str(c): "{:.1%}" for c in table if c not in ("rule", "sets")}
-    caption = (
-        f"share of data sets on which a rule says “supported”; {table['sets'].min():,} without an answer of each kind"
-    )
+    caption = f"Share of data sets on which a rule says “supported”; at least {table['sets'].min():,} sets of each kind in which the claim is untrue"
     return show_table(table.drop(columns="sets"), shares, caption)
 
 

@@ -118,7 +118,12 @@ def stability(table: pd.DataFrame) -> alt.Chart:
         .encode(
             _step(),
             alt.Y("value:Q", title="correlation, or share"),
-            alt.Color("what:N", scale=alt.Scale(domain=list(names.values()), range=[GREY, BLUE, ORANGE]), title=None),
+            alt.Color(
+                "what:N",
+                scale=alt.Scale(domain=list(names.values()), range=[GREY, BLUE, ORANGE]),
+                legend=alt.Legend(labelLimit=300, columns=1),
+                title=None,
+            ),
             tooltip=["step", "what", alt.Tooltip("value", format=".2f")],
         )
     )
@@ -170,7 +175,7 @@ def onsets(table: pd.DataFrame, steps: list[int]) -> alt.Chart:
             tooltip=["step", "neurons"],
         )
     )
-    middle = table["since"].median()
+    middle = table["since"].quantile(0.5, interpolation="higher")
     return finish(
         chart.properties(width="container", height=180),
         f"Half of the final rare-token neurons have been so since step {middle:,.0f}"

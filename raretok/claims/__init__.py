@@ -9,16 +9,19 @@ from dataclasses import dataclass, fields
 
 import pandas as pd
 
-from raretok.claims import emergence, regimes
+from raretok.claims import coactivation, emergence, regimes, weights
 from raretok.claims.verdicts import Evidence, Judgement, Verdict
 from raretok.stats.rankcurve import HEAD
 
-__all__ = ["CLAIMS", "Claim", "Evidence", "Judgement", "Verdict", "judge"]
+__all__ = ["CLAIMS", "RANK_CURVE", "Claim", "Evidence", "Judgement", "Verdict", "judge"]
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim: its id, what it says, who says so (E, N, D: see the related work), what was reported, and what is printed."""
+    """One claim: its id, what it says, who says so (E, N, D: see the related work), what was reported, and what is printed.
+
+    ``needs``: a table of ``Evidence`` that not every model has; ``only``: the one family of models that it is about.
+    """
 
     id: str
     text: str
@@ -26,13 +29,17 @@ class Claim:
     reported: str
     quantity: str
     rule: Callable[[Evidence], Judgement]
+    needs: str = "regimes"
+    only: str = ""
 
 
 def judge(evidence: Evidence, only: Iterable[str] | None = None) -> pd.DataFrame:
     """Every claim whose rule applies, a row each: ``id``, ``claim``, ``source``, ``reported``, ``quantity`` and the fields of ``Judgement``."""
     rows = []
     for claim in CLAIMS:
-        if (only is not None and claim.id not in only) or (claim.id == "C7" and evidence.emergence is None):
+        if only is not None and claim.id not in only:
+            continue
+        if getattr(evidence, claim.needs) is None or not evidence.model.startswith(claim.only):
             continue
         found = claim.rule(evidence)
         what = {"id": claim.id, "claim": claim.text, "source": claim.source}
@@ -52,6 +59,17 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("C5", "the middle is a power law", "E", "high R²", "exponent α of the effects' distribution", regimes.power_law),
     Claim("C6a", "the head departs from the power law: it is flat", "E", "a plateau", "head excess H < 0", regimes.flat_head),
     Claim("C6b", "the head departs from the power law: it lies above", "E", "points above the line", "head excess H > 0", regimes.head_excess),
-    Claim("C7", "the regimes emerge in training from a homogeneous start", "E", "qualitative", "first step at which H is outside its nulls for good", emergence.emerges),
+    Claim("C7", "the regimes emerge in training from a homogeneous start", "E", "qualitative", "first step at which H is outside its nulls for good", emergence.emerges, "departures"),
     Claim("C8", "a plateau for rare tokens, none for common ones", "N, D", "qualitative", "H(rare) − H(matched common)", regimes.rare_only),
+    Claim("C9", "they span fewer dimensions", "E", "d95/n 0.49 against 0.56", "participation ratio / n", coactivation.dimension, "coactivation"),
+    Claim("C10", "they co-activate with each other", "E", "cosine > 0", "mean correlation within", coactivation.within, "coactivation"),
+    Claim("C11", "they avoid the other neurons", "E", "cosine < 0", "mean correlation with the rest", coactivation.avoidance, "coactivation"),
+    Claim("C12", "boost and suppress neurons co-activate, too", "E (draft)", "> 0", "mean correlation of boost with suppress", coactivation.across, "across"),
+    Claim("C13", "their weights are heavier-tailed", "E", "lower Hill exponent", "Hill exponent of W_out, k = n/2", weights.heavier, "group_tails"),
+    Claim("C14", "heavy tails grow in training", "E, D", "qualitative", "first step at which their rows are heavier for good", weights.grows, "growth"),
+    Claim("C15", "they do not form clusters", "N", "Q .05–.11 against .04–.09", "signed modularity Q", coactivation.no_clusters, "clusters"),
+    Claim("C16", "2.8B is the exception: it has clusters", "D", "significant", "signed modularity Q", coactivation.clusters, "clusters", "pythia-2.8b"),
+    Claim("C19", "they share mutual information", "D", "not recovered", "Gaussian multi-information (nats)", coactivation.information, "coactivation"),
 )  # fmt: skip
+RANK_CURVE = tuple(claim.id for claim in CLAIMS if claim.needs in ("regimes", "departures"))
+"""Claims about the rank curve alone, which are judged at every checkpoint."""

@@ -1,5 +1,6 @@
 """What the calibration of the rules found: how often each says *supported* where there is nothing, and where it was planted."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -8,28 +9,40 @@ from raretok.errors import RaretokError
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "calibration.csv"
 STRENGTH = 4.0
-"""Planted effects are this many times as large (root mean square) as those of the study they are planted in."""
-PLANTED_FOR = {
-    "C1": "plateau and breaks",
-    "C2": "plateau and breaks",
-    "C3": "plateau and breaks",
-    "C4": "plateau and breaks",
-    "C5": "power law",
-    "C6a": "plateau and breaks",
-    "C6b": "head excess",
-    "C7": "plateau and breaks",
-    "C8": "plateau and breaks",
+"""Planted rank curves are this many times as large (root mean square) as those of the study they are planted in."""
+_RANK = ("noise", "half_normal", "exponential", "lognormal")
+_LABELS = (*_RANK, "labels exchanged")
+_GROUPS = ("independent", "matched group")
+RULES: dict[str, tuple[tuple[str, ...], str]] = {
+    "C1": (_LABELS, "plateau and breaks"),
+    "C2": (_RANK, "plateau and breaks"),
+    "C3": (_RANK, "plateau and breaks"),
+    "C4": (_RANK, "plateau and breaks"),
+    "C5": (_RANK, "power law"),
+    "C6a": (_RANK, "plateau and breaks"),
+    "C6b": (_RANK, "head excess"),
+    "C7": (_RANK, "plateau and breaks"),
+    "C8": (_LABELS, "plateau and breaks"),
+    "C9": (_GROUPS, "factors"),
+    "C10": (_GROUPS, "factors"),
+    "C11": (_GROUPS, "drive against the rest"),
+    "C12": (_GROUPS, "factors"),
+    "C13": (("gaussian rows", "matched group"), "Pareto directions"),
+    "C14": (("gaussian rows", "matched group"), "Pareto directions"),
+    "C15": (("communities",), "independent"),
+    "C16": (_GROUPS, "communities"),
+    "C19": (_GROUPS, "factors"),
 }
-"""The planted data in which a claim is true."""
-ABOUT_LABELS = ("C1", "C8")
-"""Claims that compare rare targets with others; of the others, exchanged labels make nothing untrue."""
+"""Of each rule, the data that make its claim untrue, and the planted data that make it true.
+
+Only C1 and C8 compare rare targets with others, so exchanged labels make no other claim about the rank curve untrue; C15 claims that there is nothing.
+"""
 
 
-def calibration_table() -> pd.DataFrame:
+def calibration_table(rules: Collection[str]) -> pd.DataFrame:
     """A row a rule: share of data sets on which it says *supported*.
 
-    Columns: ``rule``; ``noise``, ``half-normal``, ``exponential``, ``lognormal``, ``labels exchanged`` (nothing to find; NaN where exchanged labels leave the
-    claim true); ``planted`` (``PLANTED_FOR``); ``sets`` (of each null).
+    Columns: ``rule``; one for each kind of data in which one of the claims is untrue (NaN where it is not); ``planted``; ``sets`` (of each of the former).
 
     Raises:
         RaretokError: the results are missing.
@@ -38,20 +51,18 @@ def calibration_table() -> pd.DataFrame:
         raise RaretokError(
             f"{RESULTS} is missing: run `make calibration`, or clone the book's repository, it comes with it"
         )
-    found = pd.read_csv(RESULTS)
-    wide = found.pivot(index="id", columns="data", values="supported")
-    sets = found[found["data"] == "noise"].set_index("id")["sets"]
+    found = pd.read_csv(RESULTS).set_index(["id", "data"]).to_dict("index")
+    kinds = list(dict.fromkeys(kind for rule in rules for kind in RULES[rule][0]))
     rows = []
-    for rule in PLANTED_FOR:
-        row = wide.loc[rule]
-        nulls = {
-            "half-normal" if k == "half_normal" else k: row[k]
-            for k in ("noise", "half_normal", "exponential", "lognormal")
-        }
-        exchanged = row["labels exchanged"] if rule in ABOUT_LABELS else float("nan")
+    for rule in rules:
+        nulls, plant = RULES[rule]
+        shares = {k: found[rule, k]["supported"] if k in nulls else float("nan") for k in kinds}
         rows.append(
             {"rule": rule}
-            | nulls
-            | {"labels exchanged": exchanged, "planted": row[PLANTED_FOR[rule]], "sets": sets[rule]}
+            | {k.replace("half_normal", "half-normal"): share for k, share in shares.items()}
+            | {
+                "planted": found[rule, plant]["supported"],
+                "sets": min(found[rule, k]["sets"] for k in nulls),
+            }
         )
     return pd.DataFrame(rows)

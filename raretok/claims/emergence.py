@@ -7,8 +7,8 @@ from raretok.claims.verdicts import NOT_REPEATED, Evidence, Judgement, Verdict
 
 def emerges(evidence: Evidence) -> Judgement:
     """C7: head and fall outside their nulls at the last step and from some step on, agreement inside at step 0; see ``findings.emergence.departures``."""
-    assert evidence.emergence is not None
-    table = {row["statistic"]: row for row in evidence.emergence.to_dict("records")}
+    assert evidence.departures is not None
+    table = {row["statistic"]: row for row in evidence.departures.to_dict("records")}
     row, agreement = table["head_excess"], table["agreement"]
     homogeneous = not bool(agreement["outside_at_start"])
     head, fall = np.isfinite(row["first_step"]), table["steepening"]["side"] == 1

@@ -23,13 +23,19 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Evidence:
-    """The tables that rules read; ``emergence`` where a model has checkpoints."""
+    """The tables that rules read, by the names of ``Study``'s methods; None where a model has none, as those over training without checkpoints."""
 
     regimes: pd.DataFrame
     contrasts: pd.DataFrame
     tails: pd.DataFrame
     published: pd.DataFrame
-    emergence: pd.DataFrame | None = None
+    departures: pd.DataFrame | None = None
+    coactivation: pd.DataFrame | None = None
+    across: pd.DataFrame | None = None
+    clusters: pd.DataFrame | None = None
+    group_tails: pd.DataFrame | None = None
+    growth: pd.DataFrame | None = None
+    model: str = ""
 
     def row(self, statistic: str, form: str = "controlled", band: str = "rare") -> Row:
         """One statistic of one rank curve of net effects; NaN throughout if the model has no such curve."""

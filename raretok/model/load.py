@@ -3,7 +3,7 @@
 import hashlib
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,21 @@ from torch import Tensor
 
 from raretok import embedded
 from raretok.errors import RaretokError
-from raretok.model.readout import Readout, check_readout, extract_readout
+from raretok.model.readout import Readout, check_readout, extract_readout, mlp_inputs
 from raretok.model.registry import ModelEntry, find_model
 from raretok.store import Store, code_digest
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to be measured: a TransformerBridge, its tokenizer and its checked readout."""
+    """A model ready to be measured: a TransformerBridge, its tokenizer, its checked readout, and the last MLP's input weights by name."""
 
     entry: ModelEntry
     bridge: Any
     tokenizer: Any
     readout: Readout
     readout_error: float
+    inputs: dict[str, Tensor]
 
     @property
     def layer(self) -> int:
@@ -197,7 +198,7 @@ def load_model(
     model = model.to(device=pick_device(device), dtype=dtype).eval().requires_grad_(False)
     if dtype == torch.float64:
         _keep_float64(model)
-    readout = extract_readout(model)
+    readout, inputs = extract_readout(model), mlp_inputs(model)
     bridge = TransformerBridge.boot_transformers(
         model.config._name_or_path or entry.name,
         hf_model=model,
@@ -205,8 +206,8 @@ def load_model(
         dtype=dtype,
         device=readout.w_out.device,
     )
-    loaded = LoadedModel(entry, bridge, tokenizer, readout, 0.0)
-    return LoadedModel(entry, bridge, tokenizer, readout, _self_check(loaded))
+    loaded = LoadedModel(entry, bridge, tokenizer, readout, 0.0, inputs)
+    return replace(loaded, readout_error=_self_check(loaded))
 
 
 def _self_check(model: LoadedModel) -> float:

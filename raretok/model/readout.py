@@ -64,12 +64,13 @@ class Readout:
         return normed @ self.unembed + self.constant
 
 
-# The last block's MLP output matrix and the final norm, by where the common families of decoders keep them.
+# The last block's MLP matrices and the final norm, by where the common families of decoders keep them.
 _LAYOUTS = (
     ("transformer.h", "mlp.c_proj", "transformer.ln_f"),  # GPT-2
     ("gpt_neox.layers", "mlp.dense_4h_to_h", "gpt_neox.final_layer_norm"),  # GPT-NeoX, Pythia
     ("model.layers", "mlp.down_proj", "model.norm"),  # LLaMA, SmolLM2, Mistral, Qwen, OLMo
 )
+_INPUTS = {"mlp.c_fc": "W_in", "mlp.dense_h_to_4h": "W_in", "mlp.up_proj": "W_up", "mlp.gate_proj": "W_gate"}
 
 
 def extract_readout(model: nn.Module) -> Readout:
@@ -122,6 +123,17 @@ def extract_readout(model: nn.Module) -> Readout:
                 f"{name} has NaN or infinite values in {field}: the checkpoint is damaged, fetch it again"
             )
     return readout
+
+
+def mlp_inputs(model: nn.Module) -> dict[str, Float[Tensor, "neuron d_model"]]:
+    """The last MLP's input weights, a row a neuron: ``W_in``, or ``W_up`` and ``W_gate`` of a gated one."""
+    block = next(b for b in (_get(model, paths[0]) for paths in _LAYOUTS) if b is not None)[-1]
+    found = [(name, _get(block, path)) for path, name in _INPUTS.items()]
+    return {
+        name: (layer.weight.T if type(layer).__name__ == "Conv1D" else layer.weight).detach()
+        for name, layer in found
+        if layer is not None
+    }
 
 
 def _get(module: Any, path: str) -> Any:

@@ -15,7 +15,18 @@ from playwright.sync_api import Browser, sync_playwright
 ROOT = Path(__file__).parents[2]
 HTML = ROOT / "_build" / "html"
 SHOTS = ROOT / "_build" / "screenshots"
-CHAPTERS = ("index", "corpus", "identification", "regimes", "emergence", "method", "training", "references")
+CHAPTERS = (
+    "index",
+    "corpus",
+    "identification",
+    "regimes",
+    "emergence",
+    "coactivation",
+    "weights",
+    "method",
+    "training",
+    "references",
+)
 PAGES = [f"chapters/{name}.html" for name in CHAPTERS]
 OUTSIDE = re.compile(r"""<(?:script|link|img|iframe)[^>]+(?:src|href)=["'](https?:)?//""")
 

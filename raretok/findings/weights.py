@@ -1,0 +1,146 @@
+"""Are the weights of the rare-token neurons heavier-tailed than others', and do they become so in training? (claims C13, C14)
+
+Published: Hill's exponent of one or two random groups, Marchenko–Pastur at aspect ratio 1. Controlled: the same n, k and d on every side, a thousand
+random and a thousand matched groups and Gaussian matrices, the true aspect ratio (method §8).
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+from numpy import ndarray
+from scipy import stats
+
+from raretok.findings.groups import DRAWS, Group, Groups, control_groups, imbalance, placed
+from raretok.stats.spectra import STATISTICS, hill, layer_spectrum, mp_cdf, spectra, spectrum_statistics
+
+LEVEL = 0.05
+Matrices = Mapping[str, Float[ndarray, "neuron d_model"]]
+
+
+def group_tails(
+    matrices: Matrices, groups: Groups, matching: pd.DataFrame, seed: int, draws: int = DRAWS
+) -> pd.DataFrame:
+    """Statistics of the spectrum of every group's rows; a row a group, matrix and statistic.
+
+    Columns: ``group``, ``size``, ``matrix`` (W_out, W_in, …), ``statistic`` (``spectra.STATISTICS``), ``estimate``, ``imbalance`` (of the matched groups); for each null – ``random``, ``matched``, ``gaussian``
+    (independent normal entries of the same shape) – its percentile, ``<null>_low`` and ``<null>_high`` (95 % range).
+    """
+    records = []
+    for name, group in groups.items():
+        ids = group.ids
+        rng = np.random.default_rng([seed, len(ids), 5])
+        controls = control_groups(matching, group, draws, rng)
+        for label, matrix in matrices.items():
+            columns = matrix.shape[1]
+            own = spectrum_statistics(spectra(matrix[ids][None]), columns)
+            nulls = {kind: _statistics(matrix, drawn) for kind, drawn in controls.items()}
+            gaussian = rng.standard_normal((min(draws, 200), len(ids), columns))
+            nulls["gaussian"] = spectrum_statistics(spectra(gaussian), columns)
+            for statistic in STATISTICS:
+                record: dict[str, Any] = {"group": name, "size": len(ids), "matrix": label, "statistic": statistic}
+                record |= {"estimate": float(own[statistic][0])}
+                record |= {"imbalance": imbalance(matching, group, controls["matched"])}
+                records.append(record | placed(record["estimate"], {k: n[statistic] for k, n in nulls.items()}))
+    return pd.DataFrame(records)
+
+
+def _statistics(matrix: Float[ndarray, "neuron d"], groups: Int[ndarray, "x n"]) -> dict[str, Float[ndarray, " x"]]:
+    step = max(1, (1 << 23) // (groups.shape[1] * matrix.shape[1]))
+    parts = [
+        spectrum_statistics(spectra(matrix[groups[k : k + step]]), matrix.shape[1]) for k in range(0, len(groups), step)
+    ]
+    return {name: np.concatenate([p[name] for p in parts]) for name in STATISTICS}
+
+
+def growth(tails: pd.DataFrame) -> pd.DataFrame:
+    """Hill's exponent over training; a row a group and matrix.
+
+    Args:
+        tails: ``group_tails`` tables of the same groups with a column ``step``.
+
+    Columns: ``group``, ``matrix``, ``steps`` (checkpoints), ``start``, ``end`` (exponent at the first and the last), ``imbalance`` (at the last); ``outside_at_start``; ``first_step``: from it on
+    to the last it lies in the lowest 5 % of every null (NaN if it does not at the last); ``null`` (its highest percentile at the last).
+    """
+    records = []
+    for (group, matrix), part in tails[tails["statistic"] == "hill"].groupby(["group", "matrix"], sort=False):
+        part = part.sort_values("step")
+        highest = part[["random", "matched", "gaussian"]].max(axis=1).to_numpy()
+        inside = np.flatnonzero(highest > LEVEL)
+        since = int(inside[-1]) + 1 if len(inside) else 0
+        records.append(
+            {"group": group, "matrix": matrix, "steps": len(part)}
+            | {"start": float(part["estimate"].iloc[0]), "end": float(part["estimate"].iloc[-1])}
+            | {"imbalance": float(part["imbalance"].iloc[-1])}
+            | {"outside_at_start": bool(highest[0] <= LEVEL)}
+            | {"first_step": float(part["step"].iloc[since]) if since < len(part) else np.nan, "null": highest[-1]}
+        )
+    return pd.DataFrame(records)
+
+
+def sweep(matrices: Matrices, group: Group, matching: pd.DataFrame, seed: int, draws: int = 200) -> pd.DataFrame:
+    """Hill's exponent of a group over k, with the nulls': ``matrix``, ``k``, ``estimate``, and ``<null>_low``, ``<null>_high`` of random and matched groups."""
+    records, ids = [], group.ids
+    controls = control_groups(matching, group, draws, np.random.default_rng([seed, len(ids), 6]))
+    last = len(ids) - 1
+    ks = sorted({round(last ** (j / 12)) for j in range(1, 13)} | {len(ids) // 2})
+    for label, matrix in matrices.items():
+        own = spectra(matrix[ids][None])
+        nulls = {kind: spectra(matrix[drawn]) for kind, drawn in controls.items()}
+        for k in ks:
+            record: dict[str, Any] = {"matrix": label, "k": k, "estimate": float(hill(own, k)[0])}
+            records.append(record | placed(record["estimate"], {n: hill(x, k) for n, x in nulls.items()}))
+    return pd.DataFrame(records)
+
+
+def layers(matrices: Matrices) -> pd.DataFrame:
+    """Spectrum of whole matrices, a row each.
+
+    Columns: ``matrix``, ``rows``, ``columns``, ``alpha``, ``error``, ``tail`` (power law of the largest eigenvalues, exponent of the density), ``edge`` (of the
+    Marchenko–Pastur bulk), ``spikes`` (eigenvalues beyond it), ``largest`` (over the edge).
+    """
+    records = []
+    for label, matrix in matrices.items():
+        found = layer_spectrum(matrix)
+        records.append(
+            {"matrix": label, "rows": len(matrix), "columns": matrix.shape[1], "alpha": found.tail.alpha}
+            | {"error": found.tail.error, "tail": found.tail.tail, "edge": found.edge, "spikes": found.spikes}
+            | {"largest": float(found.eigenvalues[-1] / found.edge)}
+        )
+    return pd.DataFrame(records)
+
+
+def densities(matrices: Matrices, bins: int = 60) -> pd.DataFrame:
+    """Histogram of each matrix's eigenvalues and the fitted bulk's: ``matrix``, ``eigenvalue`` (middle of the bin, over the bulk's variance), ``share``, ``bulk``."""
+    frames = []
+    for label, matrix in matrices.items():
+        found = layer_spectrum(matrix)
+        scaled = found.eigenvalues / found.variance
+        edges = np.geomspace(max(scaled[scaled > 0].min(), 1e-3), scaled.max() * 1.001, bins + 1)
+        share = np.histogram(scaled, edges)[0] / len(scaled)
+        bulk = np.diff(mp_cdf(edges, matrix.shape[1] / len(matrix)))
+        middle = np.sqrt(edges[1:] * edges[:-1])
+        frames.append(pd.DataFrame({"matrix": label, "eigenvalue": middle, "share": share, "bulk": bulk}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def rows_of(matrices: Matrices) -> pd.DataFrame:
+    """Statistics of every neuron's rows: ``matrix``, ``neuron``, ``norm``, ``kurtosis`` (excess; 0 for normal entries), ``participation`` (inverse participation ratio Σw⁴/(Σw²)², 1/d … 1)."""
+    frames = []
+    for label, matrix in matrices.items():
+        w = matrix.astype(np.float64)
+        square = (w**2).sum(1)
+        frames.append(
+            pd.DataFrame(
+                {
+                    "matrix": label,
+                    "neuron": np.arange(len(w)),
+                    "norm": np.sqrt(square),
+                    "kurtosis": stats.kurtosis(w, axis=1),
+                    "participation": (w**4).sum(1) / square**2,
+                }
+            )
+        )
+    return pd.concat(frames, ignore_index=True)
