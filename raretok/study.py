@@ -212,13 +212,24 @@ class Study(Measurement):
         return self._table(name, lambda: compute(self.activity, self.groups, self.features(), seed))
 
     def tails_over_training(self) -> pd.DataFrame:
-        """``group_tails`` of this checkpoint's groups at every checkpoint, by step."""
-        chosen = {name: self.groups[name] for name in HEADLINE if name in self.groups}
+        """``group_tails`` of this checkpoint's ``HEADLINE`` groups at every checkpoint, by step."""
+        return self._followed(
+            "tails-over-training",
+            lambda s, chosen: weights.group_tails(s.matrices, chosen, s.features(), self.config.seed),
+        )
 
-        def of(study: "Study") -> pd.DataFrame:
-            return weights.group_tails(study.matrices, chosen, study.features(), self.config.seed)
+    def coactivation_over_training(self) -> pd.DataFrame:
+        """``coactivation`` of this checkpoint's ``HEADLINE`` groups in rare-target contexts at every checkpoint, by step."""
+        return self._followed(
+            "coactivation-over-training",
+            lambda s, chosen: coactivation.coactivation(
+                s.activity, chosen, s.features(), self.config.seed, contexts=("rare",)
+            ),
+        )
 
-        return self._table("tails-over-training", lambda: self.over_training(of))
+    def _followed(self, name: str, table: Callable[["Study", Groups], pd.DataFrame]) -> pd.DataFrame:
+        chosen = {group: self.groups[group] for group in HEADLINE if group in self.groups}
+        return self._table(name, lambda: self.over_training(lambda study: table(study, chosen)))
 
     def growth(self) -> pd.DataFrame:
         """When the groups' tails become heavier than others', see ``findings.weights.growth``."""

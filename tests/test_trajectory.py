@@ -1,5 +1,7 @@
 """The model that ships: complete, loadable at every step, better than n-grams, and English."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -58,6 +60,19 @@ def test_samples_are_seeded():
     one, two = (trajectory.sample_table(NAME, (64,), "The film is", tokens=5) for _ in range(2))
     assert one.equals(two)
     assert one["text"][0].startswith("The film is")
+
+
+def test_results_of_other_seeds_are_found_beside_the_model(monkeypatch, tmp_path):
+    assert trajectory.seed_table("smollm2-135m", "statistics").empty
+    for seed in (1, 2):
+        folder = tmp_path / "results" / f"{NAME}-seed{seed}"
+        folder.mkdir(parents=True)
+        (folder / "statistics.csv").write_text(f"step,estimate,seed\n0,0.5,{seed}\n8,0.7,{seed}\n")
+    moved = replace(find_model(NAME), source=str(tmp_path / NAME))
+    monkeypatch.setattr(trajectory, "find_model", lambda _: moved)
+    table = trajectory.seed_table(NAME, "statistics")
+    assert table["seed"].tolist() == [1, 1, 2, 2]
+    assert trajectory.seed_table(NAME, "verdicts").empty
 
 
 def test_other_models_have_no_log():

@@ -11,7 +11,8 @@ _STEP_AXIS = alt.Axis(values=[0, 16, 64, 256, 1024, 4096, 16384, 65536], format=
 _LOG = alt.Scale(type="log", nice=False)
 
 
-def _step() -> alt.X:
+def training_step() -> alt.X:
+    """The horizontal axis of training steps, 0 included."""
     return alt.X("step:Q", scale=_STEP, axis=_STEP_AXIS, title="training step")
 
 
@@ -82,11 +83,11 @@ def statistic(table: pd.DataFrame, since: pd.DataFrame, name: str) -> alt.LayerC
     )
     title = STATISTIC_NAMES[name]
     null = base.mark_area(opacity=0.25, color=GREY).encode(
-        _step(), alt.Y("null_low:Q", scale=scale, title=title), alt.Y2("null_high:Q")
+        training_step(), alt.Y("null_low:Q", scale=scale, title=title), alt.Y2("null_high:Q")
     )
-    ribbon = base.mark_area(opacity=0.25).encode(_step(), alt.Y("low:Q", scale=scale), alt.Y2("high:Q"), colour)
+    ribbon = base.mark_area(opacity=0.25).encode(training_step(), alt.Y("low:Q", scale=scale), alt.Y2("high:Q"), colour)
     line = base.mark_line(point=True).encode(
-        _step(),
+        training_step(),
         alt.Y("estimate:Q", scale=scale, title=title),
         colour,
         tooltip=["step", "seed", *(alt.Tooltip(c, format=".3f") for c in ("estimate", "low", "high"))],
@@ -116,7 +117,7 @@ def stability(table: pd.DataFrame) -> alt.Chart:
         alt.Chart(long)
         .mark_line(point=True)
         .encode(
-            _step(),
+            training_step(),
             alt.Y("value:Q", title="correlation, or share"),
             alt.Color(
                 "what:N",
@@ -141,7 +142,7 @@ def bump(table: pd.DataFrame) -> alt.LayerChart:
     names = list(table[table["step"] == table["step"].max()].sort_values("rank")["neuron"])
     picked = alt.selection_point(fields=["neuron"], bind="legend")
     base = alt.Chart(table).encode(
-        _step(),
+        training_step(),
         alt.Y("rank:Q", scale=alt.Scale(type="log", reverse=True), title="rank by |net effect|"),
         alt.Color("neuron:N", scale=alt.Scale(domain=names, scheme="tableau20"), title="neuron (click)"),
         opacity=alt.condition(picked, alt.value(1), alt.value(0.08)),
@@ -183,4 +184,28 @@ def onsets(table: pd.DataFrame, steps: list[int]) -> alt.Chart:
         else "The last checkpoint has no rare-token neurons",
         f"{len(table)} rare-token neurons of the last checkpoint: from this step on the 95 % interval of S keeps their sign",
         "Histogram of the training step since which each final rare-token neuron has been rare-specific.",
+    )
+
+
+def among_matched(table: pd.DataFrame, name: str) -> alt.LayerChart:
+    """A statistic of the final rare-token neurons at every checkpoint, among matched groups.
+
+    ``table``: ``step``, ``estimate``, ``matched`` (percentile), ``matched_low``, ``matched_high``; ``name``: of the statistic.
+    """
+    base = alt.Chart(table[["step", "estimate", "matched", "matched_low", "matched_high"]])
+    scale = alt.Scale(zero=False)
+    ribbon = base.mark_area(opacity=0.3, color=BLUE).encode(
+        training_step(), alt.Y("matched_low:Q", scale=scale, title=name), alt.Y2("matched_high:Q")
+    )
+    line = base.mark_line(point=alt.OverlayMarkDef(color=ORANGE), color=ORANGE).encode(
+        training_step(),
+        alt.Y("estimate:Q", scale=scale),
+        tooltip=["step", alt.Tooltip("estimate", format=".3g"), alt.Tooltip("matched", format=".3f")],
+    )
+    last = table.sort_values("step").iloc[-1]
+    return finish(
+        alt.layer(ribbon, line).properties(width="container", height=170),
+        f"{name[0].upper()}{name[1:]}: at the last step above {last['matched']:.0%} of matched groups",
+        "orange: the neurons that are rare-token neurons at the end; ribbon: 95 % of matched groups",
+        f"{name} of the final rare-token neurons over training, with the range of matched groups.",
     )

@@ -186,15 +186,20 @@ def percentiles(regimes: pd.DataFrame) -> alt.LayerChart:
 def complete_table(regimes: pd.DataFrame, contrasts: pd.DataFrame) -> Any:
     """Every statistic of every curve, controlled form: estimate, interval, percentile in each null, and whether it leaves those it is judged by.
 
-    ``regimes``: tables of ``Study.regimes``; ``contrasts``: of ``Study.contrasts``, for the percentile among curves with exchanged labels.
+    ``regimes``: tables of ``Study.regimes``; ``contrasts``: of ``Study.contrasts``, for the percentile among curves with exchanged labels; both by step, or neither.
     """
     part = regimes[regimes["form"] == "controlled"]
-    matched = contrasts[contrasts["other"] == "matched"].set_index("statistic")["exchanged"].to_dict()
-    rows = []
+    exchanged = {
+        (row.get("step"), row["statistic"]): row["exchanged"]
+        for row in contrasts[contrasts["other"] == "matched"].to_dict("records")
+    }
+    rows: list[dict[str, Any]] = []
     for row in part.to_dict("records"):
         about_labels = (row["band"], row["measure"]) == ("rare", "net")
+        place_of_rare = exchanged.get((row.get("step"), row["statistic"]), np.nan)
         rows.append(
-            {
+            ({"step": f"{row['step']:,}"} if "step" in row else {})
+            | {
                 "effect": row["measure"],
                 "targets": row["band"],
                 "statistic": (STATISTIC_NAMES | OTHER_NAMES)[row["statistic"]],
@@ -202,7 +207,7 @@ def complete_table(regimes: pd.DataFrame, contrasts: pd.DataFrame) -> Any:
             }
             | {name: place(row[null]) for null, name in NULL_NAMES.items()}
             | {"untrained": place(row["untrained"])}
-            | {"labels exchanged": place(matched.get(row["statistic"], np.nan) if about_labels else np.nan)}
+            | {"labels exchanged": place(place_of_rare if about_labels else np.nan)}
             | {"outside": {1: "above", -1: "below", 0: "–"}[row["departs"]]}
         )
     caption = "Percentile of each statistic in each null; outside: beyond the outer 5 % of all that it is judged by. Labels exchanged: the rare targets that have controls, against these"

@@ -4,6 +4,7 @@ import altair as alt
 import pandas as pd
 from scipy import stats
 
+from raretok.charts.emergence import training_step
 from raretok.charts.theme import BLUE, GREY, ORANGE, PURPLE, finish
 
 STATISTIC_NAMES = {
@@ -53,7 +54,7 @@ def tail_sweep(sweep: pd.DataFrame) -> alt.LayerChart:
     picked = alt.param(name="sweep_matrix", value=names[0], bind=alt.binding_select(options=names, name="matrix "))
     here = "datum.matrix == sweep_matrix"
     x = alt.X("k:Q", scale=alt.Scale(type="log", nice=False), title="largest eigenvalues used, k")
-    y = alt.Scale(type="log", zero=False)
+    y = alt.Scale(type="log", nice=False)
     ribbon = (
         alt.Chart(long)
         .transform_filter(here)
@@ -81,43 +82,12 @@ def tail_sweep(sweep: pd.DataFrame) -> alt.LayerChart:
     )
 
 
-def over_training(table: pd.DataFrame, matrix: str) -> alt.LayerChart:
-    """Hill's exponent of the final rare-token neurons' rows at each checkpoint, among control groups (``weights.group_tails`` by step)."""
-    here = table[(table["matrix"] == matrix) & (table["statistic"] == "hill")]
-    base = alt.Chart(here[["step", "estimate", "matched", "matched_low", "matched_high"]])
-    x = alt.X(
-        "step:Q",
-        scale=alt.Scale(type="symlog", constant=8),
-        axis=alt.Axis(values=[0, 16, 64, 256, 1024, 4096, 16384, 65536], format="d", labelOverlap="greedy"),
-        title="training step",
-    )
-    scale = alt.Scale(zero=False)
-    ribbon = base.mark_area(opacity=0.3, color=BLUE).encode(
-        x, alt.Y("matched_low:Q", scale=scale, title="Hill exponent"), alt.Y2("matched_high:Q")
-    )
-    line = base.mark_line(point=alt.OverlayMarkDef(color=ORANGE), color=ORANGE).encode(
-        x, alt.Y("estimate:Q", scale=scale), tooltip=["step", alt.Tooltip("estimate", format=".2f"), "matched"]
-    )
-    last = here.sort_values("step").iloc[-1]
-    return finish(
-        alt.layer(ribbon, line).properties(width="container", height=200),
-        f"{matrix}: at the last step heavier than {1 - last['matched']:.0%} of matched groups",
-        "orange: the neurons that are rare-token neurons at the end; ribbon: 95 % of matched groups",
-        f"Hill exponent of the rows of {matrix} of the final rare-token neurons over training, with matched groups.",
-    )
-
-
 def layer_tails(table: pd.DataFrame) -> alt.LayerChart:
     """Power-law exponent of whole matrices at each checkpoint (``weights.layers`` by step)."""
     shown = table.assign(low=table["alpha"] - 1.96 * table["error"], high=table["alpha"] + 1.96 * table["error"])
     names = list(dict.fromkeys(shown["matrix"]))
     base = alt.Chart(shown[["step", "matrix", "alpha", "low", "high", "spikes"]])
-    x = alt.X(
-        "step:Q",
-        scale=alt.Scale(type="symlog", constant=8),
-        axis=alt.Axis(values=[0, 16, 64, 256, 1024, 4096, 16384, 65536], format="d", labelOverlap="greedy"),
-        title="training step",
-    )
+    x = training_step()
     scale = alt.Scale(type="log", nice=False)
     colour = alt.Color("matrix:N", scale=alt.Scale(domain=names, range=[ORANGE, BLUE, PURPLE]), title="matrix")
     ribbon = base.mark_area(opacity=0.2).encode(

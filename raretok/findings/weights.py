@@ -23,7 +23,7 @@ Matrices = Mapping[str, Float[ndarray, "neuron d_model"]]
 def group_tails(
     matrices: Matrices, groups: Groups, matching: pd.DataFrame, seed: int, draws: int = DRAWS
 ) -> pd.DataFrame:
-    """Statistics of the spectrum of every group's rows; a row a group, matrix and statistic.
+    """Statistics of the spectrum of every group's rows; a row a group, matrix and statistic. The matrices have one shape.
 
     Columns: ``group``, ``size``, ``matrix`` (W_out, W_in, …), ``statistic`` (``spectra.STATISTICS``), ``estimate``, ``imbalance`` (of the matched groups); for each null – ``random``, ``matched``, ``gaussian``
     (independent normal entries of the same shape) – its percentile, ``<null>_low`` and ``<null>_high`` (95 % range).
@@ -33,12 +33,10 @@ def group_tails(
         ids = group.ids
         rng = np.random.default_rng([seed, len(ids), 5])
         controls = control_groups(matching, group, draws, rng)
+        gaussian = _gaussian(draws, len(ids), next(iter(matrices.values())).shape[1], rng)
         for label, matrix in matrices.items():
-            columns = matrix.shape[1]
-            own = spectrum_statistics(spectra(matrix[ids][None]), columns)
-            nulls = {kind: _statistics(matrix, drawn) for kind, drawn in controls.items()}
-            gaussian = rng.standard_normal((min(draws, 200), len(ids), columns))
-            nulls["gaussian"] = spectrum_statistics(spectra(gaussian), columns)
+            own = spectrum_statistics(spectra(matrix[ids][None]), matrix.shape[1])
+            nulls = {kind: _statistics(matrix, drawn) for kind, drawn in controls.items()} | {"gaussian": gaussian}
             for statistic in STATISTICS:
                 record: dict[str, Any] = {"group": name, "size": len(ids), "matrix": label, "statistic": statistic}
                 record |= {"estimate": float(own[statistic][0])}
@@ -48,11 +46,25 @@ def group_tails(
 
 
 def _statistics(matrix: Float[ndarray, "neuron d"], groups: Int[ndarray, "x n"]) -> dict[str, Float[ndarray, " x"]]:
-    step = max(1, (1 << 23) // (groups.shape[1] * matrix.shape[1]))
+    columns = matrix.shape[1]
+    step = _at_once(groups.shape[1], columns)
+    parts = [spectrum_statistics(spectra(matrix[groups[k : k + step]]), columns) for k in range(0, len(groups), step)]
+    return {name: np.concatenate([p[name] for p in parts]) for name in STATISTICS}
+
+
+def _gaussian(draws: int, size: int, columns: int, rng: np.random.Generator) -> dict[str, Float[ndarray, " draw"]]:
+    """Statistics of matrices of independent normal entries."""
+    step = _at_once(size, columns)
     parts = [
-        spectrum_statistics(spectra(matrix[groups[k : k + step]]), matrix.shape[1]) for k in range(0, len(groups), step)
+        spectrum_statistics(spectra(rng.standard_normal((min(step, draws - k), size, columns))), columns)
+        for k in range(0, draws, step)
     ]
     return {name: np.concatenate([p[name] for p in parts]) for name in STATISTICS}
+
+
+def _at_once(size: int, columns: int) -> int:
+    """How many matrices are held at once."""
+    return max(1, (1 << 23) // (size * columns))
 
 
 def growth(tails: pd.DataFrame) -> pd.DataFrame:
