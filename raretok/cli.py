@@ -168,7 +168,8 @@ def claims(study: Any, as_json: Json = False) -> None:
     if as_json:
         _print_rows(table.to_dict("records"), as_json)
         return
-    table["95 % interval"] = [f"{low:.3g} … {high:.3g}" for low, high in zip(table["low"], table["high"], strict=True)]
+    ends = zip(table["low"], table["high"], strict=True)
+    table["95 % interval"] = [f"{low:.3g} … {high:.3g}" if low == low else "–" for low, high in ends]
     columns = ["id", "reported", "published", "published_says", "controlled", "95 % interval", "n", "null", "verdict"]
     _print_rows(table[columns].to_dict("records"), as_json)
     typer.echo("")
@@ -202,10 +203,16 @@ def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
     if not rows:
         typer.echo("(none)")
         return
-    texts = [{k: f"{v:.3g}" if isinstance(v, float) else str(v) for k, v in row.items()} for row in rows]
+    texts = [{k: _text(v) for k, v in row.items()} for row in rows]
     widths = {k: max(len(k), *(len(t[k]) for t in texts)) for k in rows[0]}
     for line in ({k: k for k in widths}, *texts):
         typer.echo("  ".join(line[k].ljust(w) for k, w in widths.items()).rstrip())
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}" if value == value else "–"
+    return str(value)
 
 
 def main() -> None:

@@ -87,7 +87,10 @@ def power_law(evidence: Evidence) -> Judgement:
     elif tail["p"] <= LEVEL:
         verdict, why = Verdict.AGAINST, "the distribution of the effects does not fit a power law"
     elif rivals:
-        verdict, why = Verdict.AGAINST, f"a {' and a '.join(rivals)} fits better"
+        verdict, why = (
+            Verdict.AGAINST,
+            f"over head and middle it is too simple: {', '.join(rivals)} fit{'s' * (len(rivals) == 1)} better",
+        )
     elif wide and beats_exponential:
         verdict, why = Verdict.SUPPORTED, "a power law fits from the head through the middle, and no rival fits better"
     else:
