@@ -210,9 +210,9 @@ def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.3g}" if value == value else "–"
-    return str(value)
+    from raretok.charts.claims import number
+
+    return number(value) if isinstance(value, float) else str(value)
 
 
 def main() -> None:

@@ -94,8 +94,10 @@ def calibration(table: pd.DataFrame) -> Any:
 
 
 def number(value: float) -> str:
-    """Three significant digits, a dash for what is missing."""
-    return "–" if value != value else f"{value:.3g}"
+    """Three significant digits, thousands in full, a dash for what is missing."""
+    if value != value:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def with_interval(value: float, low: float, high: float) -> str:
