@@ -1,4 +1,4 @@
-"""Rules of C9 to C12, C15 and C19: the co-activation of the rare-token neurons in rare-target contexts."""
+"""Rules of C9 to C12, C15, C16 and C19: the co-activation of the rare-token neurons in rare-target contexts."""
 
 from dataclasses import replace
 
