@@ -1,7 +1,7 @@
 """How often each rule of ``raretok.claims`` finds something: in data that hold nothing, and in data with a planted answer.
 
 Data sets are made from the documents of a real study (by default the book's): its errors, with the sign of every document drawn anew, around effects
-that are drawn or planted; or its rare and matched targets with their labels exchanged in random documents; those about groups of neurons, in ``groups.py``.
+that are drawn or planted; or its rare and matched targets with their labels exchanged in random documents; those about groups of neurons, in ``groups.py``, and about heads, ablations and layers, in ``experiments.py``.
 Writes ``calibration.csv``. Run it by ``make calibration``; about half an hour on two cores.
 """
 
@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import experiments
 import groups
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from tqdm import tqdm
 from raretok import Study
 from raretok.ablation import DocumentSums
 from raretok.claims import CLAIMS, RANK_CURVE, Evidence, judge
-from raretok.claims.calibration import RULES, STRENGTH
+from raretok.claims.calibration import STRENGTH
 from raretok.findings import regimes, weights
 from raretok.findings.emergence import by_step, departures
 from raretok.findings.identification import Halves
@@ -138,8 +139,23 @@ def verdicts_of_groups(found: dict[tuple[str, int], Evidence]) -> pd.DataFrame:
         tables = [start, evidence, found[kind, (seed + 1) % (last[kind] + 1)]]
         growth = weights.growth(by_step({k: e.group_tails for k, e in enumerate(tables)}))
         whole = replace(evidence, growth=growth, model="pythia-2.8b")
-        about = [rule for rule in RULES if rule not in RANK_CURVE]
+        about = [c.id for c in CLAIMS if c.id not in RANK_CURVE and c.needs not in experiments.TABLES]
         rows.append(judge(whole, about)[["id", "verdict"]].assign(data=kind, seed=seed))
+    return pd.concat(rows, ignore_index=True)
+
+
+def of_experiments(task: tuple[str, int]) -> tuple[str, int, Evidence]:
+    """The table of one data set about heads, kinds of neurons, ablations or layers."""
+    kind, seed = task
+    return kind, seed, experiments.evidence(kind, seed, _real)
+
+
+def verdicts_of_experiments(found: dict[tuple[str, int], Evidence]) -> pd.DataFrame:
+    """Verdict of the rules that each data set has a table for."""
+    rows = []
+    for (kind, seed), evidence in found.items():
+        about = [c.id for c in CLAIMS if c.needs in experiments.TABLES and getattr(evidence, c.needs) is not None]
+        rows.append(judge(evidence, about)[["id", "verdict"]].assign(data=kind, seed=seed))
     return pd.concat(rows, ignore_index=True)
 
 
@@ -149,6 +165,9 @@ def measure(about: str, sets: int, plants: int) -> pd.DataFrame:
     if about == "groups":
         kinds, planted, examined, judged = (*groups.NULLS, *groups.PLANTS), groups.PLANTS, of_groups, verdicts_of_groups
         real = groups.real(study)
+    elif about == "experiments":
+        kinds, planted = (*experiments.NULLS, *experiments.PLANTS), experiments.PLANTS
+        examined, judged, real = of_experiments, verdicts_of_experiments, experiments.real(study)
     else:
         kinds, planted, examined, judged = (*NULLS, *PLANTS), PLANTS, examine, verdicts
         real = study.halves
@@ -179,7 +198,12 @@ def main(about: list[str], sets: int, plants: int, out: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("about", nargs="*", default=["rank curve", "groups"], help="rank curve, groups, or both")
+    parser.add_argument(
+        "about",
+        nargs="*",
+        default=["rank curve", "groups", "experiments"],
+        help="rank curve, groups, experiments, or all",
+    )
     parser.add_argument("--sets", type=int, default=500, help="data sets of each kind without an answer")
     parser.add_argument("--plants", type=int, default=200, help="data sets of each kind with a planted answer")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("calibration.csv"))

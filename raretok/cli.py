@@ -162,6 +162,22 @@ def neurons(
 
 @app.command()
 @_with_study_options
+def export(
+    study: Any,
+    out: Annotated[Path, typer.Option(help="file to write: .csv, .json or .safetensors")] = Path("neurons.csv"),
+) -> None:
+    """Write the table of all neurons – effects with intervals, both definitions, mediated shares – for other tools."""
+    from raretok.export import write_neurons
+
+    table, c = study.neuron_table(), study.config
+    about = {"model": study.entry.name, "weights": study.weights_digest, "corpus": c.corpus, "unit": "nats"}
+    about |= {} if c.step is None else {"step": str(c.step)}
+    write_neurons(table, out, about)
+    typer.echo(f"{len(table)} neurons, {int(table['controlled'].sum())} of them rare-token neurons: {out}")
+
+
+@app.command()
+@_with_study_options
 def claims(study: Any, as_json: Json = False) -> None:
     """Print the verdict on every claim: as reported, as published, with controls, and why; measures first if need be."""
     table = study.claims()

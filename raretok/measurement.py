@@ -74,6 +74,10 @@ class Measurement(Reading):
         return (
             {name: getattr(trace, name) for name in names}
             | {"rows": chosen.rows, "weights": chosen.weights, "activation": picked.activation.float().cpu().numpy()}
+            | {
+                "residual": picked.residual.float().cpu().numpy(),
+                "mean": replaced_by(trace.activation, "mean", 0).float().cpu().numpy(),
+            }
             | {"context_row": where.numpy(), "context_activation": strongest.numpy()}
             | {"net": sums.net, "activity": sums.activity, "square": sums.square}
             | {"weight": sums.weight, "count": sums.count}

@@ -2,57 +2,31 @@
 
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from functools import cached_property, partial
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from raretok.ablation import replaced_by
-from raretok.ablation.audit import audit, check_table
+from raretok.ablation.audit import audit
 from raretok.claims import CLAIMS, RANK_CURVE, Evidence, judge
-from raretok.data.frequency import type_table
-from raretok.data.positions import BANDS, band_table
 from raretok.data.text import Windows
 from raretok.errors import RaretokError
-from raretok.findings import coactivation, emergence, groups, identification, prints, regimes, weights
+from raretok.experiments import Experiments
+from raretok.findings import coactivation, emergence, intervention, prints, regimes, weights
 from raretok.findings.groups import HEADLINE, Activity, Groups
 from raretok.findings.identification import NoControls
-from raretok.measurement import Measurement
-from raretok.model.tokens import show_tokens
 from raretok.model.trace import run_trace
 from raretok.stats.nulls import NULLS
 from raretok.stats.resampling import ratio
-from raretok.store import code_digest, hash_of
+from raretok.store import hash_of
 
 
-class Study(Measurement):
+class Study(Experiments):
     """Tables about one model on one text. ``device`` and ``store`` change no number beyond its bound and are in no key.
 
     >>> Study(model="smollm2-135m", windows=256).identification()  # doctest: +SKIP
     """
-
-    def _table(self, name: str, compute: Any, **more: Any) -> pd.DataFrame:
-        inputs = {"effects": hash_of(self.key), "code": code_digest("findings", "stats", "study"), **more}
-        return self.store.table(name, inputs, compute)
-
-    def bands(self) -> pd.DataFrame:
-        """What each band holds, see ``band_table``."""
-        m = self._measured
-        return self._table("bands", lambda: band_table(self.selection, m["target"], m["loss"], m["document"]))
-
-    def effects(self) -> pd.DataFrame:
-        """Effect of every neuron in every band, see ``findings.identification.effects``."""
-        return self._table("effects-table", lambda: identification.effects(self.halves, self.config.seed))
-
-    def reliability(self) -> pd.DataFrame:
-        """Split-half reliability by band, see ``findings.identification.reliabilities``."""
-        return self._table("reliability", lambda: identification.reliabilities(self.halves, self.config.seed))
-
-    def identification(self) -> pd.DataFrame:
-        """The rare-token neurons by both definitions, see ``findings.identification.identify``."""
-        return self._table("identification", lambda: identification.identify(self.halves, self.config.seed))
 
     def regimes(self, measure: str = "net") -> pd.DataFrame:
         """Statistics of the rank curves with intervals and percentiles in the nulls, see ``findings.regimes.regimes``."""
@@ -137,36 +111,6 @@ class Study(Measurement):
 
     # Groups of neurons
 
-    @cached_property
-    def activity(self) -> Activity:
-        """Activations at the ablated positions."""
-        m = self._measured
-        rows = m["rows"]
-        _, document = np.unique(m["document"][rows], return_inverse=True)
-        weight = dict(zip(BANDS, self.selection.weights, strict=True))
-        return Activity(m["activation"], weight, document, m["half"][rows])
-
-    @cached_property
-    def matrices(self) -> dict[str, np.ndarray]:
-        """The last MLP's weights by name, a row a neuron: ``W_out``, and ``W_in`` or ``W_up`` and ``W_gate``."""
-
-        def compute() -> dict[str, np.ndarray]:
-            weights = {"W_out": self.model.readout.w_out, **self.model.inputs}
-            return {name: w.float().cpu().numpy() for name, w in weights.items()}
-
-        found = self.store.arrays("weights", {"weights": self.weights_digest, "code": code_digest("model")}, compute)
-        return {name: found[name] for name in sorted(found, key=lambda n: (n != "W_out", n))}
-
-    @cached_property
-    def groups(self) -> Groups:
-        """The groups that claims are about, and the first so many, see ``findings.groups.choose``."""
-        return groups.choose(self.identification(), ratio(*self.halves.of("rare", 0)), self.features())
-
-    def features(self) -> pd.DataFrame:
-        """What control groups are matched in, see ``findings.groups.features``."""
-        norm = np.linalg.norm(self.matrices["W_out"], axis=1)
-        return self._table("features", lambda: groups.features(self.activity, norm))
-
     def coactivation(self) -> pd.DataFrame:
         """Statistics of the groups' activations among control groups, see ``findings.coactivation.coactivation``."""
         return self._of_groups("coactivation", coactivation.coactivation)
@@ -235,34 +179,37 @@ class Study(Measurement):
         """When the groups' tails become heavier than others', see ``findings.weights.growth``."""
         return weights.growth(self.tails_over_training())
 
-    # Neurons
+    def neuron_table(self) -> pd.DataFrame:
+        """All that is known of every neuron, a row each: ``identification``, the columns of ``relatives``, and ``<band>``, ``<band>_low``, ``<band>_high`` (net effects, nats) of some bands."""
+        effects = self.effects()
+        columns = {"net": "", "low": "_low", "high": "_high"}
+        parts = [self.identification(), self.relatives().drop(columns="neuron")]
+        for band in intervention.BANDS:
+            part = effects[effects["band"] == band].sort_values("neuron")[list(columns)].reset_index(drop=True)
+            parts.append(part.rename(columns={c: band + end for c, end in columns.items()}))
+        return pd.concat(parts, axis=1)
 
-    def overlap(self) -> pd.DataFrame:
-        """Agreement of the two definitions, see ``findings.identification.overlap``."""
-        return identification.overlap(self.identification())
-
-    def checks(self) -> pd.DataFrame:
-        """How right the numbers are, see ``ablation.check_table``."""
-        return check_table(self._measured["checks"])
-
-    def types(self) -> pd.DataFrame:
-        """Every token type that occurs, see ``data.frequency.type_table``."""
-        return type_table(self.frequency.counts, partial(show_tokens, self.tokenizer))
-
-    def footprint(self, neurons: list[int], top: int = 8) -> pd.DataFrame:
-        """Tokens that some neurons raise and lower most, see ``findings.prints.footprint_table``."""
-
-        def compute() -> pd.DataFrame:
-            return prints.footprint_table(
-                self.model.readout, self.frequency.counts, partial(show_tokens, self.tokenizer)
+    def cards(self, most: int) -> dict[str, pd.DataFrame]:
+        """What the cards of the rare-token neurons show, by name; at most so many neurons: controlled ones by |S| in half A, then published ones."""
+        found = self.identification().sort_values("s_a", key=abs, ascending=False, kind="stable")
+        first = found["controlled"]
+        chosen = pd.concat([found[first], found[found["published"] & ~first]]).head(most)
+        ids = [int(i) for i in chosen["neuron"]]
+        effects, contexts, kinds = self.effects(), self.contexts(ids), self.relatives()
+        tables = {
+            "neurons": chosen,
+            "effects": effects[effects["neuron"].isin(ids)],
+            "relatives": kinds[kinds["neuron"].isin(ids)],
+            "footprint": self.footprint(ids),
+            "contexts": contexts[contexts["rank"] <= 3],
+            "partners": prints.partner_table(self.activity, ids),
+        }
+        if self.entry.local_run:
+            rare = self.over_training(
+                lambda s: pd.DataFrame({"net": ratio(*s.halves.of("rare"))}).rename_axis("neuron").reset_index()
             )
-
-        table = self._table("footprint", compute)
-        return table[table["neuron"].isin(neurons) & (table["rank"] <= top)].reset_index(drop=True)
-
-    def contexts(self, neurons: list[int], before: int = 14) -> pd.DataFrame:
-        """Where some neurons are most active, see ``findings.prints.context_table``."""
-        return prints.context_table(self._measured, self.windows, self.tokenizer, neurons, before)
+            tables["training"] = rare[rare["neuron"].isin(ids)]
+        return tables
 
     def certificate(self, positions: int = 24) -> pd.DataFrame:
         """The certified pass against the exact one in float64 at some positions, see ``ablation.audit``."""

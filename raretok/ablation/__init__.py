@@ -29,6 +29,8 @@ Replacing = Float[Tensor, "token neuron"] | Float[Tensor, " neuron"]
 TILE_BYTES = 1 << 26
 """A tile holds as many positions as keep a token × vocab array and ``PAIR_ARRAYS`` token × neuron arrays within this."""
 PAIR_ARRAYS = 32
+EXPONENTIALS = 50
+"""Outputs that need exponentials for every pair are as much work as the loss alone at so many times the positions."""
 LEAST_TILE = 32
 
 
@@ -210,7 +212,8 @@ class _Tiles:
         from tqdm import tqdm
 
         readout, trace = self.readout, self.trace
-        engine = make_engine(readout, self.tolerance, len(trace), trace.residual)
+        every_pair = EXPONENTIALS if {"entropy", "kl", "frozen_frequency"} & set(self.outputs) else 1
+        engine = make_engine(readout, self.tolerance, len(trace) * every_pair, trace.residual)
         size = max(LEAST_TILE, TILE_BYTES // (4 * (readout.vocab + PAIR_ARRAYS * readout.neurons)))
         with tqdm(total=len(trace), desc="ablating", unit="position", disable=None if self.progress else True) as bar:
             for start in range(0, len(trace), size):

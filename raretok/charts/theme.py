@@ -7,7 +7,7 @@ light or dark colours. Elsewhere (JupyterLab, VS Code) it is the usual Vega-Lite
 import hashlib
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import altair as alt
@@ -71,11 +71,14 @@ def finish(chart: Any, title: str, subtitle: str, description: str) -> Any:
 
 
 def show_table(
-    table: pd.DataFrame, formats: Mapping[str, str] | None = None, caption: str = "", wrap: bool = False
+    table: pd.DataFrame,
+    formats: Mapping[str, str | Callable[[Any], str]] | None = None,
+    caption: str = "",
+    wrap: bool = False,
 ) -> Any:
     """A table for a page: formatted, escaped, without its index, with an id that is a hash of its content.
 
-    ``wrap`` lets long texts break into lines; otherwise a wide table scrolls.
+    ``formats``: by column a format or a function that makes HTML of a value; ``wrap`` lets long texts break into lines, otherwise a wide table scrolls.
     """
     digest = hashlib.sha256(table.to_json().encode()).hexdigest()[:8]
     style = table.style.format(dict(formats or {}), escape="html", na_rep="–").hide(axis="index").set_uuid(digest)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 
 import pandas as pd
 
-from raretok.claims import coactivation, emergence, regimes, weights
+from raretok.claims import coactivation, emergence, regimes, relatives, robustness, routing, weights
 from raretok.claims.verdicts import Evidence, Judgement, Verdict
 from raretok.stats.rankcurve import HEAD
 
@@ -69,7 +69,13 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("C14", "heavy tails grow in training", "E, D", "qualitative", "first step at which their rows are heavier for good", weights.grows, "growth"),
     Claim("C15", "they do not form clusters", "N", "Q .05–.11 against .04–.09", "signed modularity Q", coactivation.no_clusters, "clusters"),
     Claim("C16", "2.8B is the exception: it has clusters", "D", "significant", "signed modularity Q", coactivation.clusters, "clusters", "pythia-2.8b"),
+    Claim("C17", "attention does not route rare tokens to them", "N, D", "similar head influence", "Spearman's ρ of the heads' influences at rare and common targets", routing.no_routing, "routing"),
+    Claim("C18", "one head matters little, a whole layer a lot", "D", "qualitative", "a layer's influence over its strongest head's", routing.layer_against_head, "routing"),
     Claim("C19", "they share mutual information", "D", "not recovered", "Gaussian multi-information (nats)", coactivation.information, "coactivation"),
+    Claim("C20", "the best single neurons are not the best group", "E (draft)", "little overlap", "gain of the group chosen together (nats)", robustness.best_group, "joint_groups"),
+    Claim("C21", "they are entropy or token-frequency neurons", "reviewers of D", "–", "share of them that are of either kind", relatives.relatives, "kinship"),
+    Claim("C22", "the kind of ablation does not matter", "reviewers of D", "–", "lowest rank correlation of mean with another kind", robustness.any_ablation, "replacements"),
+    Claim("C23", "the last layer is special", "reviewers of D", "–", "last layer's share of the rare-specific effects of all", robustness.last_layer, "layer_effects"),
 )  # fmt: skip
 RANK_CURVE = tuple(claim.id for claim in CLAIMS if claim.needs in ("regimes", "departures"))
 """Claims about the rank curve alone, which are judged at every checkpoint."""

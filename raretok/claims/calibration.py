@@ -31,7 +31,13 @@ RULES: dict[str, tuple[tuple[str, ...], str]] = {
     "C14": (("gaussian rows", "matched group"), "Pareto directions"),
     "C15": (("communities",), "independent"),
     "C16": (_GROUPS, "communities"),
+    "C17": (("heads exchanged",), "bands exchanged"),
+    "C18": (("strongest head alone",), "heads add up"),
     "C19": (_GROUPS, "factors"),
+    "C20": (("gain of noise",), "gain"),
+    "C21": (("random group",), "group of a kind"),
+    "C22": (("another ranking",), "same ranking"),
+    "C23": (("layers alike",), "last layer larger"),
 }
 """Of each rule, the data that make its claim untrue, and the planted data that make it true.
 

@@ -35,6 +35,11 @@ class Evidence:
     clusters: pd.DataFrame | None = None
     group_tails: pd.DataFrame | None = None
     growth: pd.DataFrame | None = None
+    routing: pd.DataFrame | None = None
+    joint_groups: pd.DataFrame | None = None
+    kinship: pd.DataFrame | None = None
+    replacements: pd.DataFrame | None = None
+    layer_effects: pd.DataFrame | None = None
     model: str = ""
 
     def row(self, statistic: str, form: str = "controlled", band: str = "rare") -> Row:

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 from raretok.data.text import Windows
+from raretok.findings.groups import Activity
 from raretok.model.readout import Readout
 from raretok.model.tokens import show_tokens
 
@@ -38,6 +39,22 @@ def footprint_table(readout: Readout, counts: Int[ndarray, " vocab"], show: Call
             "suppresses": show(low.indices.flatten().numpy()),
             "suppresses_logit": -low.values.flatten().numpy(),
         }
+    )
+
+
+def partner_table(activity: Activity, neurons: list[int], most: int = 5) -> pd.DataFrame:
+    """The neurons whose activations go with those of some neurons in rare-target contexts, either way: ``neuron``, ``partner``, ``r`` (Pearson), the largest |r| first."""
+    weight = activity.weight["rare"]
+    a = activity.activation[weight > 0].astype(np.float64)
+    a = a - a.mean(0)
+    size = np.sqrt((a**2).sum(0))
+    size[size == 0] = np.inf
+    r = (a[:, neurons].T @ a) / np.outer(size[neurons], size)
+    r[np.arange(len(neurons)), neurons] = 0
+    best = np.argsort(-np.abs(r), axis=1, kind="stable")[:, :most]
+    return pd.DataFrame(
+        {"neuron": np.repeat(neurons, best.shape[1]), "partner": best.ravel()}
+        | {"r": np.take_along_axis(r, best, 1).ravel()}
     )
 
 

@@ -82,7 +82,6 @@ def shape(values: Float[ndarray, "draw rank"], width: float = BIN_WIDTH) -> dict
     head_slope, _, _ = _line(y, bins, head)
     above = y - (offset[:, None] + slope[:, None] * bins.ln_rank)
     size = np.abs(values).sum(-1)
-    rank = np.arange(1, neurons + 1)
     with np.errstate(invalid="ignore", divide="ignore"):
         return {
             "head_excess": _mean(above, bins, head),
@@ -91,8 +90,19 @@ def shape(values: Float[ndarray, "draw rank"], width: float = BIN_WIDTH) -> dict
             "middle_r2": r2,
             "tail_deficit": -_mean(above, bins, tail),
             "top_share": values[:, :HEAD].sum(-1) / size,
-            "gini": (values @ (neurons + 1 - 2.0 * rank)) / (neurons * size),
+            "gini": _concentration(values),
         }
+
+
+def gini(values: Float[ndarray, "draw x"]) -> Float[ndarray, " draw"]:
+    """Gini's coefficient of the magnitudes in each row: 0 if equal, → 1 if one has all."""
+    return _concentration(-np.sort(-np.abs(values), axis=-1))
+
+
+def _concentration(values: Float[ndarray, "draw rank"]) -> Float[ndarray, " draw"]:
+    count = values.shape[-1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (values @ (count + 1 - 2.0 * np.arange(1, count + 1))) / (count * np.abs(values).sum(-1))
 
 
 def _mean(y: Float[ndarray, "draw bin"], bins: Bins, part: Bool[ndarray, " bin"]) -> Float[ndarray, " draw"]:

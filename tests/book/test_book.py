@@ -23,6 +23,11 @@ CHAPTERS = (
     "emergence",
     "coactivation",
     "weights",
+    "relatives",
+    "routing",
+    "robustness",
+    "interventions",
+    "neurons",
     "method",
     "training",
     "references",
@@ -142,6 +147,9 @@ def lines(chart):
         ("regimes", "what a null looks like in the same axes", {"targets": "common"}),
         ("regimes", "what a null looks like in the same axes", {"model": "reviews-neox"}),
         ("regimes", "what a null looks like in the same axes", {"statistic": "activity", "form": "published"}),
+        ("routing", "All heads of a layer together", {"targets": "common"}),
+        ("interventions", "neurons together", {"targets": "common"}),
+        ("interventions", "neurons are scaled", {"neurons": "boost"}),
     ],
 )
 def test_a_choice_below_a_chart_changes_its_lines(browser: Browser, address, page_name, title, choose):
@@ -154,6 +162,30 @@ def test_a_choice_below_a_chart_changes_its_lines(browser: Browser, address, pag
         chart.locator("label", has_text=label).locator("select").select_option(option)
         page.wait_for_timeout(500)
         assert lines(chart) != before
+    page.close()
+
+
+def test_a_link_opens_the_card_of_its_neuron(browser: Browser, address):
+    page = browser.new_page()
+    page.goto(f"{address}/chapters/identification.html")
+    link = page.locator('a[href^="neurons.html#neuron-"]').first
+    neuron = link.text_content()
+    link.click()
+    card = page.locator(f"#neuron-{neuron}")
+    card.wait_for(state="visible")
+    assert "Effects by target" in card.text_content()
+    page.close()
+
+
+def test_a_card_opens_by_keyboard(browser: Browser, address):
+    page = browser.new_page()
+    page.goto(f"{address}/chapters/neurons.html")
+    summary = page.locator(".raretok-cards summary").first
+    body = summary.locator("xpath=following-sibling::div")
+    assert not body.is_visible()
+    summary.focus()
+    page.keyboard.press("Enter")
+    body.wait_for(state="visible")
     page.close()
 
 

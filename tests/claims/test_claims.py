@@ -11,12 +11,13 @@ import pytest
 from raretok import RaretokError
 from raretok.ablation import DocumentSums
 from raretok.claims import CLAIMS, RANK_CURVE, Evidence, Verdict, calibration, judge
-from raretok.findings import regimes
+from raretok.findings import layers, regimes, routing
 from raretok.findings.emergence import departures
 from raretok.findings.identification import Halves
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import calibration as simulations
+import experiments as experiment_simulations
 import groups as group_simulations
 
 NEURONS = 600
@@ -127,6 +128,35 @@ def of_groups() -> pd.DataFrame:
 def test_rules_about_groups_find_what_was_planted_and_little_else(of_groups, claim):
     nulls, plant = calibration.RULES[claim]
     said = of_groups[of_groups["id"] == claim].assign(yes=lambda t: t["verdict"] == Verdict.SUPPORTED)
+    for kind in nulls:
+        part = said[said["data"] == kind]
+        assert part["yes"].sum() <= 0.05 * len(part) + 3 * np.sqrt(0.05 * 0.95 * len(part))
+    assert said[said["data"] == plant]["yes"].mean() >= 0.75
+
+
+@pytest.fixture(scope="module")
+def of_experiments() -> pd.DataFrame:
+    """A small version of ``make calibration`` for the other experiments, on made-up measurements."""
+    rng = np.random.default_rng(0)
+    many, weight = experiment_simulations.NEURONS, rng.integers(3, 9, (40, 2)).astype(float)
+    heads = rng.lognormal(0, 1, (30, 1, 1, 1)) * rng.lognormal(0, 0.3, (30, 40, 2, many)) * weight[None, :, :, None]
+    influences = routing.Influences(heads, heads.reshape(5, 6, 40, 2, many).sum(1), weight)
+    single = rng.standard_normal((10, 40)).cumsum(0) + 5
+    joint = {"greedy": np.arange(10), "single": np.arange(10), "weight": weight[:, 0], "single_joint": single}
+    joint |= {"greedy_joint": single + rng.standard_normal((10, 40)), "greedy_sum": single}
+    screened = layers.Attributions(rng.standard_normal((1, 40, 2, many)) * weight[None, :, :, None], weight)
+    net = weight[:, :1] * (rng.standard_t(3, many) + 0.5 * rng.standard_normal((40, many)))
+    real = experiment_simulations.Real(influences, joint, screened, net, weight[:, 0])
+    nulls, plants = experiment_simulations.NULLS, experiment_simulations.PLANTS
+    kinds = dict.fromkeys(nulls, 40) | dict.fromkeys(plants, 12)
+    found = {(k, s): experiment_simulations.evidence(k, s, real) for k, count in kinds.items() for s in range(count)}
+    return simulations.verdicts_of_experiments(found)
+
+
+@pytest.mark.parametrize("claim", ["C17", "C18", "C20", "C21", "C22", "C23"])
+def test_rules_about_experiments_find_what_was_planted_and_little_else(of_experiments, claim):
+    nulls, plant = calibration.RULES[claim]
+    said = of_experiments[of_experiments["id"] == claim].assign(yes=lambda t: t["verdict"] == Verdict.SUPPORTED)
     for kind in nulls:
         part = said[said["data"] == kind]
         assert part["yes"].sum() <= 0.05 * len(part) + 3 * np.sqrt(0.05 * 0.95 * len(part))

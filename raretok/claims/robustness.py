@@ -1,0 +1,69 @@
+"""Rules of C20, C22 and C23: groups against single neurons, kinds of ablation, and layers."""
+
+from raretok.claims.coactivation import NAN
+from raretok.claims.verdicts import LEVEL, Evidence, Judgement, Verdict
+
+OVERLAP = 0.5
+"""Jaccard similarity above which two groups are much the same."""
+SIMILAR = 0.8
+"""Rank correlation from which two kinds of ablation say the same of the neurons."""
+
+
+def best_group(evidence: Evidence) -> Judgement:
+    """C20: a group chosen for its joint effect overlaps little with the best single neurons, and does more in other documents."""
+    assert evidence.joint_groups is not None
+    if not len(evidence.joint_groups):
+        return Judgement(NAN, "–", NAN, NAN, NAN, 0, NAN, Verdict.OPEN, "no group could be built")
+    row = dict(evidence.joint_groups.iloc[-1])
+    if row["jaccard"] > OVERLAP:
+        verdict, why = Verdict.AGAINST, "most of the best group are the best single neurons"
+    elif row["low"] > 0:
+        verdict, why = Verdict.SUPPORTED, "little overlap, and the group chosen together does more in other documents"
+    elif row["high"] < 0:
+        verdict, why = Verdict.AGAINST, "little overlap, but the best single neurons do more in other documents"
+    else:
+        verdict, why = Verdict.NULL, "little overlap, but neither group does more in other documents"
+    says = "yes" if row["jaccard"] <= OVERLAP else "no"
+    return Judgement(
+        row["jaccard"], says, row["gain"], row["low"], row["high"], int(row["documents"]), NAN, verdict, why
+    )
+
+
+def any_ablation(evidence: Evidence) -> Judgement:
+    """C22: mean, zero and resample ablation rank the neurons alike at rare targets."""
+    assert evidence.replacements is not None
+    table = evidence.replacements
+    part = table[(table["band"] == "rare with controls") & (table["first"] == "mean")] if len(table) else table
+    if not len(part):
+        return Judgement(NAN, "–", NAN, NAN, NAN, 0, NAN, Verdict.OPEN, "there are no rare targets with controls")
+    row = dict(part.sort_values("spearman").iloc[0])
+    which = f"mean and {row['second']} ablation"
+    if row["low"] >= SIMILAR:
+        verdict, why = Verdict.SUPPORTED, "all kinds of ablation rank the neurons alike"
+    elif row["high"] < SIMILAR:
+        verdict, why = Verdict.AGAINST, f"{which} rank the neurons differently"
+    else:
+        verdict, why = Verdict.OPEN, f"whether {which} rank the neurons alike, the data cannot tell"
+    return Judgement(
+        NAN, "–", row["spearman"], row["low"], row["high"], int(row["neurons"]), row["ceiling"], verdict, why
+    )
+
+
+def last_layer(evidence: Evidence) -> Judgement:
+    """C23: no other layer's neurons act as much on rare targets in particular."""
+    assert evidence.layer_effects is not None
+    table = evidence.layer_effects
+    if len(table) < 2:
+        return Judgement(NAN, "–", NAN, NAN, NAN, 0, NAN, Verdict.OPEN, "there is no other layer to compare with")
+    row = dict(table.iloc[-1])
+    first = int(table["energy"].argmax())
+    if row["above"] >= 1 - LEVEL and row["low"] > 0:
+        verdict, why = Verdict.SUPPORTED, "no other layer has as much, in 95 of 100 resamples"
+    elif row["above"] <= LEVEL:
+        verdict, why = Verdict.AGAINST, f"another layer has more (most: layer {first} of 0 to {len(table) - 1})"
+    else:
+        verdict, why = (
+            Verdict.OPEN,
+            f"which layer has most the data cannot tell (it seems: layer {first} of 0 to {len(table) - 1})",
+        )
+    return Judgement(NAN, "–", row["share"], NAN, NAN, int(row["windows"]), row["above"], verdict, why)

@@ -1,0 +1,43 @@
+"""The table of all neurons as a file, for tools that prune, edit or steer."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from raretok.errors import RaretokError
+
+FORMATS = (".csv", ".json", ".safetensors")
+
+
+def write_neurons(table: pd.DataFrame, path: Path, about: dict[str, str]) -> None:
+    """Write ``Study.neuron_table`` in the format that the file's suffix names; a file is complete or not there.
+
+    ``.csv``: a row a neuron. ``.json``: ``about`` and ``neurons``, a list of records; missing numbers are null. ``.safetensors``: a tensor [neuron] for each column (float64, int64 or bool; ``direction``: 1 boost, −1 suppress), ``about`` as metadata.
+
+    Args:
+        table: a row a neuron.
+        path: where to.
+        about: what the numbers are of: model, step, corpus …
+
+    Raises:
+        RaretokError: another suffix, or a folder that does not exist.
+    """
+    if path.suffix not in FORMATS:
+        raise RaretokError(f"{path} is of no known format: choose a name that ends in {', '.join(FORMATS)}")
+    if not path.parent.is_dir():
+        raise RaretokError(f"the folder {path.parent} does not exist: make it first")
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    if path.suffix == ".csv":
+        table.to_csv(draft, index=False, float_format="%.9g")
+    elif path.suffix == ".json":
+        records = json.loads(table.to_json(orient="records", double_precision=10))
+        draft.write_text(json.dumps({"about": about, "neurons": records}, indent=1) + "\n", encoding="utf-8")
+    else:
+        from safetensors.numpy import save_file
+
+        numbers = table.assign(direction=np.where(table["direction"] == "boost", 1, -1))
+        save_file({str(c): np.ascontiguousarray(numbers[c].to_numpy()) for c in numbers}, draft, metadata=about)
+    os.replace(draft, path)

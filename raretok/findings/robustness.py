@@ -1,0 +1,131 @@
+"""Do the conclusions depend on choices? Kind of ablation (claim C22), side that rarity is read from, corpus, and amount of text."""
+
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+from numpy import ndarray
+from scipy import stats
+
+from raretok.findings.identification import Halves
+from raretok.stats.rankcurve import HEAD
+from raretok.stats.resampling import bootstrap_counts, bootstrap_ratio, interval, ratio, split_halves, top
+
+KINDS = ("mean", "zero", "resample")
+FRACTIONS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
+"""Of half the documents, in the learning curve."""
+SPLITS = 40
+RANKED = 200
+"""Resamples of a rank correlation."""
+
+
+def _jaccard(a: Float[ndarray, " neuron"], b: Float[ndarray, " neuron"]) -> float:
+    """Of the first 33 by magnitude."""
+    x, y = top(np.abs(a), HEAD), top(np.abs(b), HEAD)
+    return float((x & y).sum() / (x | y).sum())
+
+
+def _ranks(x: Float[ndarray, "draw neuron"]) -> Float[ndarray, "draw neuron"]:
+    ranked = stats.rankdata(x, axis=1)
+    return np.asarray(ranked - ranked.mean(1, keepdims=True))
+
+
+def _spearman(a: Float[ndarray, "draw neuron"], b: Float[ndarray, "draw neuron"]) -> Float[ndarray, " draw"]:
+    x, y = _ranks(a), _ranks(b)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray((x * y).sum(1) / np.sqrt((x**2).sum(1) * (y**2).sum(1)))
+
+
+def compare(
+    first: tuple[Float[ndarray, "document neuron"], Float[ndarray, " document"]],
+    second: tuple[Float[ndarray, "document neuron"], Float[ndarray, " document"]],
+    seed: int,
+    paired: bool = True,
+) -> dict[str, float]:
+    """Agreement of two measurements of every neuron's net effect: ``spearman`` with ``low`` and ``high`` (95 %, documents resampled), ``pearson``, ``jaccard`` of the first 33 by magnitude.
+
+    Args:
+        first: sums and weights by document.
+        second: likewise; of the same documents where ``paired``.
+        seed: of the resampling.
+        paired: resample the same documents in both.
+    """
+    counts = bootstrap_counts(len(first[1]), RANKED, seed)
+    other = counts if paired else bootstrap_counts(len(second[1]), RANKED, seed + 1)
+    a, b = ratio(*first), ratio(*second)
+    drawn = _spearman(bootstrap_ratio(*first, counts), bootstrap_ratio(*second, other))
+    rho = float(_spearman(a[None], b[None])[0])
+    low, high = interval(rho, drawn, most=1.0)
+    return {
+        "spearman": rho,
+        "low": low,
+        "high": high,
+        "pearson": float(np.corrcoef(a, b)[0, 1]),
+        "jaccard": _jaccard(a, b),
+    }
+
+
+def replacements(kinds: Mapping[str, Halves], seed: int) -> pd.DataFrame:
+    """Net effects under different kinds of ablation, at the same positions; a row a band and pair of kinds.
+
+    Columns: ``band``, ``first``, ``second``, ``neurons`` and those of ``compare``; ``ceiling`` (rank correlation of mean ablation between halves of the documents, Spearman–Brown corrected: what agrees
+    no better than this may be noise).
+    """
+    records = []
+    for band in ("rare with controls", "matched"):
+        halves = split_halves(len(kinds["mean"].half), SPLITS, seed)
+        r = np.nanmedian(_spearman(*(bootstrap_ratio(*kinds["mean"].of(band), h) for h in (halves, 1 - halves))))
+        for a, b in combinations(kinds, 2):
+            found = compare(kinds[a].of(band), kinds[b].of(band), seed)
+            record: dict[str, Any] = {"band": band, "first": a, "second": b, "neurons": kinds[a].sums.net.shape[2]}
+            records.append(record | found | {"ceiling": float(2 * r / (1 + r))})
+    return pd.DataFrame(records)
+
+
+def definitions(data: Halves, seed: int) -> pd.DataFrame:
+    """Rarity of the token that is read against rarity of the one that is predicted; a row a pair of bands: ``first``, ``second`` and those of ``compare``."""
+    pairs = (("rare", "rare input"), ("rare", "half of types"), ("rare", "half of types input"), ("rare", "common"))
+    there = [(a, b) for a, b in pairs if data.of(b)[1].any()]
+    return pd.DataFrame([{"first": a, "second": b} | compare(data.of(a), data.of(b), seed) for a, b in there])
+
+
+def across_corpora(first: Halves, second: Halves, seed: int) -> pd.DataFrame:
+    """The same neurons on two corpora; a row a band: ``band``, those of ``compare`` (documents resampled in each), ``within`` (rank correlation between halves of the first corpus, not corrected)."""
+    rows = []
+    for band in ("rare", "common", "all"):
+        halves = split_halves(len(first.half), SPLITS, seed)
+        within = _spearman(*(bootstrap_ratio(*first.of(band), h) for h in (halves, 1 - halves)))
+        found = compare(first.of(band), second.of(band), seed, paired=False)
+        rows.append({"band": band} | found | {"within": float(np.nanmedian(within))})
+    return pd.DataFrame(rows)
+
+
+def learning_curve(data: Halves, seed: int) -> pd.DataFrame:
+    """How much text a stable list takes: neurons ranked on some documents, against the rest of the documents; a row a fraction and random choice.
+
+    Columns: ``targets`` (rare ones that were ranked on), ``documents``, ``split``, ``spearman`` and ``pearson`` of the net effects with those on the other half of the documents, ``jaccard`` of the first 33.
+    """
+    net, weight = data.of("rare")
+    halves = split_halves(len(weight), SPLITS, seed)
+    rng = np.random.default_rng([seed, 14])
+    records = []
+    for k, half in enumerate(halves):
+        other = ratio(net[half == 0], weight[half == 0])
+        members = rng.permutation(np.flatnonzero(half))
+        for fraction in FRACTIONS:
+            part: Int[ndarray, " document"] = members[: max(1, round(fraction * len(members)))]
+            if not weight[part].any():
+                continue
+            own = ratio(net[part], weight[part])
+            records.append(
+                {"targets": float(weight[part].sum()), "documents": len(part), "fraction": fraction, "split": k}
+                | {
+                    "spearman": float(_spearman(own[None], other[None])[0]),
+                    "pearson": float(np.corrcoef(own, other)[0, 1]),
+                }
+                | {"jaccard": _jaccard(own, other)}
+            )
+    return pd.DataFrame(records)
