@@ -59,7 +59,7 @@ def _card(row: Mapping[Any, Any], prefix: str, parts: dict[str, Any], known: set
 
 def _table(rows: Sequence[tuple[str, ...]]) -> str:
     cells = "".join("<tr>" + "".join(f"<td>{c}</td>" for c in row) + "</tr>" for row in rows)
-    return f'<table class="dataframe raretok-table">{cells}</table>'
+    return f'<table class="dataframe raretok-table wrap">{cells}</table>'
 
 
 def _effects(part: pd.DataFrame) -> str:
@@ -70,11 +70,11 @@ def _effects(part: pd.DataFrame) -> str:
     rows = []
     for band in shown:
         net, low, high = (float(by_band.loc[band, c]) for c in ("net", "low", "high"))
-        width = 60 * abs(net) / largest
-        x = 60 if net >= 0 else 60 - width
+        width = 40 * abs(net) / largest
+        x = 40 if net >= 0 else 40 - width
         bar = (
-            f'<svg width="120" height="10" role="img" aria-label="{net:+.4f}"><rect x="{x:.1f}" width="{width:.1f}" height="10" fill="{ORANGE}"/>'
-            '<path d="M60 0V10" stroke="currentColor"/></svg>'
+            f'<svg width="80" height="10" role="img" aria-label="{net:+.4f}"><rect x="{x:.1f}" width="{width:.1f}" height="10" fill="{ORANGE}"/>'
+            '<path d="M40 0V10" stroke="currentColor"/></svg>'
         )
         rows.append((names[band], bar, with_interval(net, low, high)))
     return _table(rows)

@@ -87,9 +87,14 @@ def layers(table: pd.DataFrame) -> alt.LayerChart:
     )
     rules = base.mark_rule(color=GREY, strokeWidth=1.5).encode(x, alt.Y("low:Q"), alt.Y2("high:Q"))
     last, most = table.iloc[-1], table.iloc[int(table["energy"].to_numpy().argmax())]
+    other = (
+        "more than any other"
+        if most["layer"] == last["layer"]
+        else f"layer {most['layer']:.0f} more: {most['share']:.0%}"
+    )
     return finish(
         alt.layer(bars, rules).properties(width="container", height=280),
-        f"The last layer holds {last['share']:.0%} of the rare-specific effects, layer {most['layer']:.0f} most: {most['share']:.0%}",
+        f"The last layer holds {last['share']:.0%} of the rare-specific effects, {other}",
         f"first order, {last['windows']:.0f} windows; product of two halves of the documents, so that noise adds nothing; bars: 95 %",
         "Rare-specific effects summed over the neurons of each layer, with intervals.",
     )

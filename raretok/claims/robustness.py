@@ -44,9 +44,7 @@ def any_ablation(evidence: Evidence) -> Judgement:
         verdict, why = Verdict.AGAINST, f"{which} rank the neurons differently"
     else:
         verdict, why = Verdict.OPEN, f"whether {which} rank the neurons alike, the data cannot tell"
-    return Judgement(
-        NAN, "–", row["spearman"], row["low"], row["high"], int(row["neurons"]), row["ceiling"], verdict, why
-    )
+    return Judgement(NAN, "–", row["spearman"], row["low"], row["high"], int(row["neurons"]), NAN, verdict, why)
 
 
 def last_layer(evidence: Evidence) -> Judgement:
@@ -66,4 +64,4 @@ def last_layer(evidence: Evidence) -> Judgement:
             Verdict.OPEN,
             f"which layer has most the data cannot tell (it seems: layer {first} of 0 to {len(table) - 1})",
         )
-    return Judgement(NAN, "–", row["share"], NAN, NAN, int(row["windows"]), row["above"], verdict, why)
+    return Judgement(NAN, "–", row["share"], NAN, NAN, int(row["windows"]), NAN, verdict, why)

@@ -8,7 +8,7 @@ SIMILAR = 0.8
 WORTH = 0.05
 """Difference of two Gini coefficients that would matter."""
 ALL = 2.0
-"""What a whole layer must do, in times of its strongest head."""
+"""What a whole layer must do, in times of one head."""
 
 
 def no_routing(evidence: Evidence) -> Judgement:
@@ -34,16 +34,20 @@ def no_routing(evidence: Evidence) -> Judgement:
 
 
 def layer_against_head(evidence: Evidence) -> Judgement:
-    """C18: a layer's heads together do at least twice what the strongest of them does."""
+    """C18: a layer's heads together do at least twice what the strongest of them does; they must do twice what the average one does, not to contradict it."""
     row, told = (pick(evidence.routing, group, statistic="ratio") for group in ("controlled", "published"))
+    average = pick(evidence.routing, "controlled", statistic="average_ratio")
     published = NAN if told is None else told["estimate"]
     says = "–" if told is None else "yes" if published > 1 else "no"
-    if row is None:
+    if row is None or average is None:
         return Judgement(published, says, NAN, NAN, NAN, 0, NAN, Verdict.OPEN, NO_GROUP)
     if row["low"] >= ALL:
         verdict, why = Verdict.SUPPORTED, "a whole layer does more than twice what its strongest head does"
-    elif row["high"] < ALL:
-        verdict, why = Verdict.AGAINST, "a whole layer does less than twice what its strongest head does"
+    elif average["high"] < ALL:
+        verdict, why = Verdict.AGAINST, "a whole layer does less than twice what its average head does"
+    elif row["high"] < ALL and average["low"] >= ALL:
+        verdict = Verdict.OPEN
+        why = "a whole layer does more than twice what its average head does, but not twice what its strongest does"
     else:
         verdict, why = (
             Verdict.OPEN,

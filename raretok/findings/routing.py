@@ -22,9 +22,9 @@ BANDS = ("rare", "common")
 WINDOWS, LENGTH = 8, 64
 """Text that heads are ablated on, by default: so many windows' first tokens. Of SmolLM2 that is 270 passes, two minutes on two cores."""
 RESAMPLED = 400
-STATISTICS = ("similarity", "gini_rare", "gini_common", "gini_difference", "median_head", "ratio")
+STATISTICS = ("similarity", "gini_rare", "gini_common", "gini_difference", "median_head", "ratio", "average_ratio")
 """Spearman's ρ of the heads' influences at rare and at common targets; Gini coefficients of either over heads, and their difference; the middle
-head's influence (mean of both bands); and what the middle layer does as a whole over what its strongest head does."""
+head's influence (mean of both bands); and what the middle layer does as a whole over what its strongest, and what its average head does."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def _statistics(
     centred = [r - r.mean(1, keepdims=True) for r in ranks]
     with np.errstate(invalid="ignore", divide="ignore"):
         rho = (centred[0] * centred[1]).sum(1) / np.sqrt((centred[0] ** 2).sum(1) * (centred[1] ** 2).sum(1))
-        strongest = heads.reshape(len(heads), layers.shape[1], -1, 2).max(2)
-        ratio = np.median((layers / strongest).mean(2), axis=1)
+        by_layer = heads.reshape(len(heads), layers.shape[1], -1, 2)
+        over = {"ratio": layers / by_layer.max(2), "average_ratio": layers / by_layer.mean(2)}
     missing = ~np.isfinite(heads).all((1, 2))
     g = {"rare": gini(rare), "common": gini(common)}
     found = {
@@ -73,8 +73,7 @@ def _statistics(
         "gini_common": g["common"],
         "gini_difference": g["rare"] - g["common"],
         "median_head": np.median(heads.mean(2), axis=1),
-        "ratio": ratio,
-    }
+    } | {name: np.median(x.mean(2), axis=1) for name, x in over.items()}
     return {name: np.where(missing, np.nan, x) for name, x in found.items()}
 
 

@@ -46,7 +46,11 @@ def test_statistics_by_hand():
     assert found["similarity"][0] == -1
     np.testing.assert_allclose(found["gini_difference"], 0, atol=1e-15)
     np.testing.assert_allclose(found["median_head"], 2.5)
-    np.testing.assert_allclose(found["ratio"], np.mean([6 / 2, 8 / 4]))
+    layers = np.array([[6 / 2, 8 / 4], [8 / 4, 6 / 2]])
+    np.testing.assert_allclose(found["ratio"], np.median(layers.mean(1)))
+    np.testing.assert_allclose(
+        found["average_ratio"], np.median([np.mean([6 / 1.5, 8 / 3.5]), np.mean([8 / 3.5, 6 / 1.5])])
+    )
 
 
 def test_gini_by_hand():
