@@ -6,25 +6,20 @@ export HF_HUB_OFFLINE ?= 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 export TOKENIZERS_PARALLELISM = true
 export PYTHONWARNINGS = ignore::DeprecationWarning
+# Many small eigenvalue problems are slower with a thread for each core.
 export OPENBLAS_NUM_THREADS = 1
 # Memory that large arrays give back is kept for the next (glibc only): a tenth to a half less time.
 export MALLOC_MMAP_THRESHOLD_ = 4000000000
 export MALLOC_TRIM_THRESHOLD_ = 8000000000
 
-.PHONY: book measure-model measure-trajectory test lint bench calibration figure clean
+.PHONY: book test lint bench calibration figure clean
 
 book: $(VENV)/.book
-	$(MAKE) --no-print-directory -j 2 measure-model measure-trajectory
-	$(BIN)/jupyter-book build . -n -W --keep-going
-	@echo "The book is at $(CURDIR)/_build/html/index.html"
-
-# The longest calculations of the chapters, side by side, before the chapters run one after the other.
-measure-model: $(VENV)/.book
 	$(BIN)/raretok claims > /dev/null
-
-measure-trajectory: $(VENV)/.book
 	$(BIN)/raretok emergence reviews-neox --corpus movie-reviews-heldout --windows 128 > /dev/null
 	$(BIN)/raretok claims reviews-neox --corpus movie-reviews-heldout --windows 128 > /dev/null
+	$(BIN)/jupyter-book build . -n -W --keep-going
+	@echo "The book is at $(CURDIR)/_build/html/index.html"
 
 test: $(VENV)/.dev book
 	$(BIN)/pytest

@@ -67,7 +67,7 @@ def models(as_json: Json = False) -> None:
             "from": entry.kind,
             "parameters": entry.parameters,
             "licence": entry.licence,
-            "checkpoints": f"{len(entry.steps)}: {entry.steps[0]}–{entry.steps[-1]}" if entry.steps else "1",
+            "checkpoints": f"{len(entry.steps)}: {entry.steps[0]}–{entry.steps[-1]}" if len(entry.steps) > 1 else "1",
             "here": "yes" if is_here(entry) else "no",
             "note": entry.note,
         }

@@ -20,6 +20,8 @@ from raretok.neurons import Neurons
 from raretok.store import code_digest, hash_of
 
 OUTPUTS = ("loss", "entropy", "kl", *relatives.PATHS)
+MODEL = ("model/load", "model/readout", "model/trace", "model/upstream")
+"""The parts of the package that every experiment is done with."""
 SMALL_WINDOWS, SMALL_LENGTH = 64, 128
 """Text that heads of our own small models are ablated on; others have that of ``findings.routing``."""
 
@@ -32,7 +34,7 @@ class Experiments(Neurons):
     ) -> dict[str, ndarray]:
         """Kept results of an experiment; ``given``: what it is done on, ``code``: the parts of the package that do it."""
         digest = hashlib.sha256(b"".join(np.ascontiguousarray(x).tobytes() for x in given)).hexdigest()
-        inputs = {"effects": hash_of(self.key), "code": code_digest("model", *code), "given": digest}
+        inputs = {"effects": hash_of(self.key), "code": code_digest(*MODEL, *code), "given": digest}
         return self.store.arrays(name, inputs, compute)
 
     # Relatives

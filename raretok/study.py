@@ -17,6 +17,7 @@ from raretok.findings import coactivation, emergence, intervention, prints, regi
 from raretok.findings.groups import HEADLINE, Activity, Groups
 from raretok.findings.identification import NoControls
 from raretok.model.trace import run_trace
+from raretok.model.upstream import NoHeads
 from raretok.stats.nulls import NULLS
 from raretok.stats.resampling import ratio
 from raretok.store import hash_of
@@ -93,12 +94,12 @@ class Study(Experiments):
     def claims(self, only: Collection[str] | None = None) -> pd.DataFrame:
         """The verdict on every claim whose rule applies, or on some, see ``claims.judge``; those over training for the last checkpoint alone."""
         steps = self.entry.steps
-        whole = self.entry.local_run and self.config.step in (None, *steps[-1:])
+        whole = self.entry.local_run and 0 in steps and self.config.step in (None, *steps[-1:])
         wanted = {c.needs for c in CLAIMS if (only is None or c.id in only)}
         over_training = {"departures", "growth"}
         tables = {}
         for name in wanted - (set() if whole else over_training) - {"regimes"}:
-            with suppress(NoControls):
+            with suppress(NoControls, NoHeads):
                 tables[name] = getattr(self, name)()
         rank_curve = (self.regimes(), self.contrasts(), self.tails(), self.published())
         return judge(Evidence(*rank_curve, **tables, model=self.entry.name), only)

@@ -108,8 +108,8 @@ def write_results(study: Study, seed: int, folder: Path) -> None:
         "versions": {"python": platform.python_version()}
         | {p: version(p) for p in ("torch", "transformers", "numpy", "raretok")},
         "commands": [
-            f"raretok train {config['model'].rsplit('-seed', 1)[0]} --seed {seed} --out {config['model']}",
-            f"raretok emergence {config['model']} {options} --training-seed {seed} --out {folder.name}",
+            f"raretok train {config['model'].rsplit('-seed', 1)[0]} --seed {seed} --out runs/{config['model']}",
+            f"raretok emergence runs/{config['model']} {options} --training-seed {seed} --out results/{folder.name}",
         ],
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")

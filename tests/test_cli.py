@@ -17,7 +17,7 @@ def raretok(*arguments, **environment):
 def test_help_names_every_command():
     done = raretok("--help")
     assert done.returncode == 0
-    for command in ("models", "corpora", "fetch", "train", "measure", "neurons", "claims", "emergence"):
+    for command in ("models", "corpora", "fetch", "train", "measure", "neurons", "export", "claims", "emergence"):
         assert command in done.stdout
 
 
@@ -43,7 +43,7 @@ def test_measure_then_neurons(models, corpus_file):
     rows = json.loads(raretok("claims", *study, "--json").stdout)
     rank_curve, groups = (
         ["C1", "C2", "C3", "C4", "C5", "C6a", "C6b", "C8"],
-        ["C9", "C10", "C11", "C12", "C13", "C15", "C19"],
+        ["C9", "C10", "C11", "C12", "C13", "C15", "C17", "C18", "C19", "C20", "C21", "C22", "C23"],
     )
     assert [r["id"] for r in rows] == rank_curve + groups
     shown = raretok("claims", *study).stdout

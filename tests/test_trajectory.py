@@ -28,6 +28,25 @@ def test_every_checkpoint_loads_and_its_readout_is_right():
         load_model(NAME, 3, "cpu")
 
 
+def test_another_seed_is_another_model_of_the_same_kind():
+    other = f"{NAME}-seed1"
+    assert find_model(other).steps == (RECIPES[NAME].steps,)
+    model, first = load_model(other, None, "cpu"), load_model(NAME, None, "cpu")
+    assert model.readout_error < 1e-4
+    assert model.readout.w_out.shape == first.readout.w_out.shape
+    assert (model.readout.w_out - first.readout.w_out).abs().mean() > 0.01
+    held_out = trajectory.loss_table(other).set_index("text").loc["held out", "loss"]
+    own = trajectory.loss_table(NAME).set_index("text").loc["held out", "loss"]
+    assert held_out.iloc[-1] == pytest.approx(own.iloc[-1], abs=0.05)
+
+
+def test_results_of_the_other_seeds_are_of_every_statistic():
+    for table in ("statistics", "reliability", "verdicts", "tails"):
+        found = trajectory.seed_table(NAME, table)
+        assert set(found["seed"]) == {1}
+        assert {0, 4096} <= set(found["step"])
+
+
 def test_counts_are_those_of_the_training_text():
     study = Study(model=NAME, corpus="movie-reviews-heldout", device="cpu")
     ids = stream(load_tokenizer(NAME), "movie-reviews-train")

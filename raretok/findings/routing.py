@@ -78,7 +78,7 @@ def _statistics(
 
 
 def routing(data: Influences, groups: Groups, matching: pd.DataFrame, seed: int, draws: int = DRAWS) -> pd.DataFrame:
-    """How attention heads influence each headline group; a row a group and statistic.
+    """How attention heads influence each headline group (or, where there is none, the first of all); a row a group and statistic.
 
     Columns: ``group``, ``size``, ``heads``, ``windows``, ``statistic`` (``STATISTICS``), ``estimate``, ``low``, ``high`` (95 %, windows – a document each – resampled), ``ceiling`` (of the
     similarity: what two halves of the documents agree in, Spearman–Brown corrected), ``random``, ``matched`` (percentile in control groups), and the controls' 95 % ranges.
@@ -87,7 +87,7 @@ def routing(data: Influences, groups: Groups, matching: pd.DataFrame, seed: int,
     windows = len(data.weight)
     counts = bootstrap_counts(windows, RESAMPLED, seed)
     one = np.ones((1, windows))
-    for name in [g for g in HEADLINE if g in groups]:
+    for name in [g for g in HEADLINE if g in groups] or list(groups)[:1]:
         group = groups[name]
         heads, layers = data.of(group.ids)
         found = {
@@ -105,7 +105,7 @@ def routing(data: Influences, groups: Groups, matching: pd.DataFrame, seed: int,
             record |= {"statistic": statistic, "estimate": found[statistic], "low": low, "high": high}
             record |= {"ceiling": ceiling if statistic == "similarity" else np.nan}
             records.append(record | placed(found[statistic], {k: n[statistic] for k, n in nulls.items()}))
-    return pd.DataFrame(records, columns=None if records else ["group", "size", "heads", "statistic"])
+    return pd.DataFrame(records)
 
 
 def _of_groups(data: Influences, drawn: Int[ndarray, "draw n"]) -> dict[str, Float[ndarray, " draw"]]:

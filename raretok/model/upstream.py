@@ -20,6 +20,11 @@ from raretok.errors import RaretokError
 from raretok.model.load import LoadedModel
 from raretok.model.trace import SKIP
 
+
+class NoHeads(RaretokError):
+    """No attention head comes before the last MLP: a single layer of parallel blocks."""
+
+
 BATCH_TOKENS = 1024
 """Windows that are done at a time hold about so many tokens."""
 PROBES = 4
@@ -39,8 +44,17 @@ class Pass:
 
 
 def layers_reaching(model: LoadedModel) -> int:
-    """How many layers have heads that reach the last MLP: all for serial blocks, all but the last where blocks are parallel."""
-    return model.layer + (0 if _parallel(model) else 1)
+    """How many layers have heads that reach the last MLP: all for serial blocks, all but the last where blocks are parallel.
+
+    Raises:
+        NoHeads: none.
+    """
+    layers = model.layer + (0 if _parallel(model) else 1)
+    if not layers:
+        raise NoHeads(
+            f"no attention head of {model.entry.name} can reach its last MLP: it has one layer, and its blocks are parallel"
+        )
+    return layers
 
 
 def _parallel(model: LoadedModel) -> bool:
