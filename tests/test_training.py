@@ -76,7 +76,7 @@ def test_a_run_is_a_model_with_checkpoints_and_its_counts_are_the_frequencies(re
         assert set(pd.read_csv(tmp_path / "results" / f"{table}.csv")["step"]) == set(study.entry.steps)
     manifest = json.loads((tmp_path / "results" / "manifest.json").read_text())
     assert manifest["weights"][str(STEPS)] == study.weights_digest
-    assert manifest["commands"][1].startswith("raretok emergence run --corpus")
+    assert manifest["commands"][1].startswith("raretok emergence runs/run --corpus")
     with pytest.raises(RaretokError, match="run has no step 3: choose one of 0, 1, 2, 4"):
         _ = study.at(3).weights_digest
 
