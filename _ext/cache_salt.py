@@ -2,6 +2,7 @@
 
 The execution cache knows only the cells of a page. Here its folder is named by a digest of the package, the pinned
 versions, the shipped models and the results of the benchmarks, so that an edit of any of them runs every chapter again.
+The chapter about all studies of the results folder is run at every build: what is in the folder is in no digest.
 """
 
 from __future__ import annotations
@@ -29,7 +30,13 @@ def salt(app: Sphinx, config: Config) -> None:
     config.nb_execution_cache_path = str(Path(app.outdir).parent / ".jupyter_cache" / digest(Path(app.srcdir)))
 
 
+def always(*_: Any) -> list[str]:
+    """Pages that are read and run again whatever has changed."""
+    return ["chapters/models"]
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx, before myst-nb reads its settings."""
     app.connect("config-inited", salt, priority=1)
+    app.connect("env-get-outdated", always)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

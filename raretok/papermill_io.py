@@ -75,6 +75,12 @@ def parameter_types(source: str) -> dict[str, str]:
     return {ast.unparse(node.target): ast.unparse(node.annotation) for node in statements}
 
 
+def chapter_parameters(chapter: str | Path) -> dict[str, str]:
+    """Annotation of each parameter of a chapter, as ``parameter_types``; empty if it has no cell tagged ``parameters``."""
+    cells = [c for c in jupytext.read(chapter).cells if "parameters" in c.metadata.get("tags", [])]
+    return parameter_types(cells[0].source) if cells else {}
+
+
 def check_parameters(given: Mapping[str, Any], types: Mapping[str, str]) -> None:
     """Fail unless the variables are exactly the parameters and each has its type.
 

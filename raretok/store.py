@@ -1,19 +1,23 @@
 """Content-addressed results: an entry is a folder that appears whole or not at all, and is checked before it is read.
 
 Layout: ``<root>/<kind>/<key>/`` with the files of the entry and ``manifest.json``, which names every file's SHA-256. An entry
-is written to a temporary folder beside its place and renamed into it, so a kill leaves either nothing or everything.
+is written to a temporary folder beside its place and renamed into it, so a kill leaves either nothing or everything. The
+manifest also says what the entry cost: seconds, without those of entries made on the way, and the process's peak memory in MiB.
 The key is a hash of what changes the content, so a stale entry is one that is never asked for again.
 """
 
 import ast
+import errno
 import hashlib
 import json
 import logging
 import os
+import resource
 import shutil
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +28,8 @@ import pandas as pd
 from raretok.errors import RaretokError
 
 FOLDER = ".raretok"
+FULL = 1 << 20
+"""Bytes: a disk with less is full; not every library says so itself."""
 logger = logging.getLogger(__name__)
 
 
@@ -74,6 +80,7 @@ class Store:
     def __init__(self, root: Path | str | None = None) -> None:
         """``root``: where the entries are; by default ``default_root()``."""
         self.root = Path(root) if root else default_root()
+        self._inside = 0.0
 
     def path(self, kind: str, inputs: Mapping[str, Any]) -> Path:
         """Where the entry of these inputs is, or would be."""
@@ -96,21 +103,52 @@ class Store:
             place.parent.mkdir(parents=True, exist_ok=True)
             draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=place.parent))
         except OSError as error:
-            raise RaretokError(
-                f"the results folder {self.root} cannot be written ({error.strerror}): set RARETOK_STORE to one that can"
-            ) from None
+            raise self._unwritable(str(error.strerror)) from None
         try:
-            started = time.perf_counter()
-            build(draft)
-            _write_manifest(draft, inputs, time.perf_counter() - started)
+            _write_manifest(draft, inputs, self._timed(build, draft))
             try:
                 draft.rename(place)
             except OSError:
                 if not place.is_dir():
                     raise
+        except OSError as error:
+            if error.errno != errno.ENOSPC and shutil.disk_usage(self.root).free > FULL:
+                raise
+            raise self._unwritable("no space left on its disk") from None
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         return place
+
+    def _unwritable(self, why: str) -> RaretokError:
+        return RaretokError(
+            f"the results folder {self.root} cannot be written ({why}): set RARETOK_STORE to one that can"
+        )
+
+    def _timed(self, build: Callable[[Path], None], draft: Path) -> float:
+        """Seconds that an entry took, without those of entries that were made on the way."""
+        started, outside, self._inside = time.perf_counter(), self._inside, 0.0
+        try:
+            build(draft)
+        finally:
+            taken, inside = time.perf_counter() - started, self._inside
+            self._inside = outside + taken
+        return taken - inside
+
+    def intact(self, kind: str, inputs: Mapping[str, Any]) -> bool:
+        """Whether the entry of these inputs is there, and all its files are as they were written."""
+        return _fault(self.path(kind, inputs)) is None
+
+    def manifests(self, kind: str = "*") -> Iterator[tuple[Path, dict[str, Any]]]:
+        """Folder and manifest of every entry of a kind, or of all, oldest first; unreadable ones are left out."""
+        for path in sorted(self.root.glob(f"{kind}/*/manifest.json"), key=lambda p: (p.stat().st_mtime_ns, p)):
+            try:
+                yield path.parent, json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                continue
+
+    def drop(self, kind: str, inputs: Mapping[str, Any]) -> None:
+        """Remove the entry of these inputs, if it is there."""
+        shutil.rmtree(self.path(kind, inputs), ignore_errors=True)
 
     def table(self, kind: str, inputs: Mapping[str, Any], compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         """A table, computed once and kept as Parquet."""
@@ -132,7 +170,9 @@ class Store:
 
 def _write_manifest(draft: Path, inputs: Mapping[str, Any], seconds: float) -> None:
     files = {p.relative_to(draft).as_posix(): _sha256(p) for p in sorted(draft.rglob("*")) if p.is_file()}
-    manifest = {"inputs": dict(inputs), "files": files, "seconds": round(seconds, 3)}
+    unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / (1 << 20)
+    manifest = {"inputs": dict(inputs), "files": files, "seconds": round(seconds, 3), "peak_mib": round(peak)}
     with (draft / "manifest.json").open("w", encoding="utf-8") as stream:
         json.dump(manifest, stream, indent=1, sort_keys=True)
         stream.flush()

@@ -5,33 +5,42 @@ calls stream tiles of positions through the certified pass: ``ablate`` keeps per
 ``ablate_group`` takes neurons out together.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from numpy import ndarray
-from torch import Tensor
 
-from raretok.ablation.certified import Certified
-from raretok.ablation.exact import joint_effects, precise_effects
-from raretok.ablation.identity import baseline, change, footprints
-from raretok.ablation.kernels import WORTH_COMPILING, can_compile
-from raretok.ablation.outputs import NEED_UNIGRAM, OUTPUTS, tile_outputs
-from raretok.errors import RaretokError
+from raretok.ablation.exact import joint_effects
+from raretok.ablation.identity import footprints
+from raretok.ablation.tiles import (
+    PRECISE,
+    PairEffects,
+    Replacement,
+    Replacing,
+    Tiles,
+    as_replacing,
+    make_engine,
+    replaced_by,
+    tile_inputs,
+)
 from raretok.model.readout import Readout
 from raretok.model.trace import Trace
 
-Replacement = Literal["mean", "zero", "resample"]
-Replacing = Float[Tensor, "token neuron"] | Float[Tensor, " neuron"]
-TILE_BYTES = 1 << 26
-"""A tile holds as many positions as keep a token × vocab array and ``PAIR_ARRAYS`` token × neuron arrays within this."""
-PAIR_ARRAYS = 32
-EXPONENTIALS = 50
-"""Outputs that need exponentials for every pair are as much work as the loss alone at so many times the positions."""
-LEAST_TILE = 32
+__all__ = [
+    "DocumentSums",
+    "PairEffects",
+    "Replacement",
+    "ablate",
+    "ablate_group",
+    "make_engine",
+    "merge",
+    "pair_effects",
+    "replaced_by",
+    "tile_inputs",
+]
 
 
 @dataclass(frozen=True)
@@ -52,25 +61,6 @@ class DocumentSums:
     largest_bound: float
 
 
-@dataclass(frozen=True)
-class PairEffects:
-    """Every pair's outputs, in the order asked for, and what the loss's may be off by and whether it needed exponentials."""
-
-    value: Float[Tensor, "output token neuron"]
-    bound: Float[Tensor, "token neuron"]
-    exact: Bool[Tensor, "token neuron"]
-
-
-def replaced_by(activation: Float[Tensor, "token neuron"], replacement: Replacement, seed: int) -> Replacing:
-    """What takes the place of each activation: its mean over the kept positions, zero, or another position's value."""
-    if replacement == "mean":
-        return activation.double().mean(0).to(activation)
-    if replacement == "zero":
-        return torch.zeros_like(activation[0])
-    generator = torch.Generator().manual_seed(seed)
-    return activation[torch.randperm(len(activation), generator=generator)]
-
-
 def ablate(
     readout: Readout,
     trace: Trace,
@@ -81,6 +71,7 @@ def ablate(
     log_unigram: Float[ndarray, " vocab"] | None = None,
     seed: int = 0,
     progress: bool = True,
+    share: tuple[int, int] = (0, 1),
 ) -> dict[str, DocumentSums]:
     """Ablate every neuron at every position of the trace and sum the effects by document and band.
 
@@ -94,6 +85,7 @@ def ablate(
         log_unigram: from ``outputs.log_unigram``, for the outputs that need it.
         seed: of resampling.
         progress: show a bar on a terminal.
+        share: ``(k, n)`` takes the tiles of the k-th of n jobs alone, k from 0; ``merge`` puts their sums together.
 
     Returns:
         Of every output, sums in the order of ``np.unique(trace.document)``.
@@ -104,7 +96,7 @@ def ablate(
     weights = np.ones((1, len(trace))) if weights is None else weights
     documents, document = np.unique(trace.document, return_inverse=True)
     sums = np.zeros((3, len(outputs), len(documents), len(weights), readout.neurons))
-    tiles = _Tiles(readout, trace, replacement, tolerance, outputs, log_unigram, seed, progress)
+    tiles = Tiles(readout, trace, replacement, tolerance, outputs, log_unigram, seed, progress, share)
     for rows, effects in tiles:
         value = effects.value.double().cpu().numpy()
         for d in np.unique(document[rows]):
@@ -121,9 +113,16 @@ def ablate(
     found = {}
     for k, name in enumerate(outputs):
         net, activity, square = sums[:, k]
-        share, largest = (tiles.fallen / pairs, tiles.largest) if name == "loss" else (0.0, 0.0)
-        found[name] = DocumentSums(net, activity, square, weight, count, share, largest)
+        fallen, largest = (tiles.fallen / pairs, tiles.largest) if name == "loss" else (0.0, 0.0)
+        found[name] = DocumentSums(net, activity, square, weight, count, fallen, largest)
     return found
+
+
+def merge(shares: Sequence[DocumentSums]) -> DocumentSums:
+    """The sums of all jobs from those of each: the same as one job's, but for the order of additions in float64."""
+    net, activity, square = (sum(getattr(s, name) for s in shares) for name in ("net", "activity", "square"))
+    fallen, largest = sum(s.fallback_share for s in shares), max(s.largest_bound for s in shares)
+    return DocumentSums(net, activity, square, shares[0].weight, shares[0].count, fallen, largest)
 
 
 def pair_effects(
@@ -137,7 +136,7 @@ def pair_effects(
     progress: bool = True,
 ) -> PairEffects:
     """``ablate`` without the sums: 4 bytes for every output, token and neuron, and 5 more; for traces that fit so."""
-    tiles = _Tiles(readout, trace, replacement, tolerance, outputs, log_unigram, seed, progress)
+    tiles = Tiles(readout, trace, replacement, tolerance, outputs, log_unigram, seed, progress)
     found = [part for _, part in tiles]
     value, bound, exact = (torch.cat([getattr(f, n).cpu() for f in found], -2) for n in ("value", "bound", "exact"))
     if tiles.late:
@@ -152,125 +151,14 @@ def ablate_group(
 ) -> Float[ndarray, " token"]:
     """Δ in nats at every position when some neurons are ablated together, exactly; see ``exact.joint_effects``."""
     index = torch.tensor(sorted({int(m) for m in members}), dtype=torch.long)
-    residual, delta, target = tile_inputs(readout, trace, _replacing(trace, replacement, seed))
+    residual, delta, target = tile_inputs(readout, trace, as_replacing(trace, replacement, seed))
     feet = footprints(readout, residual)
     found = joint_effects(feet, residual, delta[:, index], target, index.to(residual.device))
     return found.double().cpu().numpy()
 
 
-def make_engine(
-    readout: Readout, tolerance: float, positions: int, residual: Float[Tensor, "token d_model"]
-) -> Certified:
-    """The certified pass as ``ablate`` uses it for so many positions: compiled where that pays; ``residual`` as ``footprints``."""
-    compiled = positions * readout.neurons * readout.vocab >= WORTH_COMPILING
-    return Certified(footprints(readout, residual), tolerance, compiled and can_compile(readout.w_out.device.type))
-
-
-def tile_inputs(readout: Readout, trace: Trace, replacing: Replacing) -> tuple[Tensor, Tensor, Tensor]:
-    """Residual stream, δ and target of a trace, where the readout is."""
-    where = readout.w_out.device
-    delta = replacing.to(where) - trace.activation.to(where)
-    return trace.residual.to(where), delta, torch.from_numpy(trace.target.astype(np.int64)).to(where)
-
-
-def _replacing(trace: Trace, replacement: Replacement | Replacing, seed: int) -> Replacing:
-    return replaced_by(trace.activation, replacement, seed) if isinstance(replacement, str) else replacement
-
-
-PRECISE = 1e-9
-"""What an effect taken in float64 may be off by, in nats."""
-
-
-class _Tiles:
-    """The outputs of one tile of positions after the other; what was found on the way is there after the last."""
-
-    def __init__(
-        self,
-        readout: Readout,
-        trace: Trace,
-        replacement: Replacement | Replacing,
-        tolerance: float,
-        outputs: Sequence[str],
-        log_unigram: Float[ndarray, " vocab"] | None,
-        seed: int,
-        progress: bool,
-    ) -> None:
-        if not outputs:
-            raise RaretokError(f"outputs is empty: name at least one of {', '.join(OUTPUTS)}")
-        if unknown := set(outputs) - set(OUTPUTS):
-            raise RaretokError(f"unknown output {', '.join(sorted(unknown))}: choose from {', '.join(OUTPUTS)}")
-        if log_unigram is None and (lacking := [name for name in outputs if name in NEED_UNIGRAM]):
-            raise RaretokError(f"{lacking[0]} needs log_unigram: give outputs.log_unigram(counts, readout.vocab)")
-        self.readout, self.trace, self.tolerance = readout, trace, tolerance
-        self.replacing = _replacing(trace, replacement, seed)
-        self.outputs, self.progress = tuple(outputs), progress
-        self.log_q = None if log_unigram is None else torch.from_numpy(log_unigram).to(readout.w_out.device)
-        self.fallen, self.largest = 0, 0.0
-        self.late: list[tuple[Tensor, Tensor, Tensor]] = []
-
-    def __iter__(self) -> Iterator[tuple[slice, PairEffects]]:
-        from tqdm import tqdm
-
-        readout, trace = self.readout, self.trace
-        every_pair = EXPONENTIALS if {"entropy", "kl", "frozen_frequency"} & set(self.outputs) else 1
-        engine = make_engine(readout, self.tolerance, len(trace) * every_pair, trace.residual)
-        size = max(LEAST_TILE, TILE_BYTES // (4 * (readout.vocab + PAIR_ARRAYS * readout.neurons)))
-        with tqdm(total=len(trace), desc="ablating", unit="position", disable=None if self.progress else True) as bar:
-            for start in range(0, len(trace), size):
-                rows = slice(start, min(start + size, len(trace)))
-                found = self._tile(engine, rows)
-                if not found.value.isfinite().all():
-                    raise RaretokError("an effect is NaN or infinite: the model's activations or weights are damaged")
-                yield rows, found
-                bar.update(rows.stop - rows.start)
-
-    def _tile(self, engine: Certified, rows: slice) -> PairEffects:
-        residual, delta, target = tile_inputs(
-            self.readout, self.trace[np.arange(rows.start, rows.stop)], self.part(rows)
-        )
-        base = baseline(engine.feet, residual, target, engine.compiled)
-        moved = change(engine.feet, base, delta)
-        value, loss = tile_outputs(engine, base, moved, delta, self.outputs, self.log_q)
-        if loss is None:
-            return PairEffects(value, torch.zeros_like(delta), torch.zeros_like(delta, dtype=torch.bool))
-        self.fallen += int(loss.exact.sum())
-        # What float32 leaves too uncertain is done in float64, after the last tile and all at once.
-        beyond = loss.bound > self.tolerance if residual.dtype == torch.float32 else torch.zeros_like(loss.exact)
-        self.largest = max(self.largest, float(loss.bound.masked_fill(beyond, PRECISE).max()))
-        token, neuron = beyond.nonzero(as_tuple=True)
-        if len(token):
-            self.late.append((token + rows.start, neuron, loss.value[token, neuron]))
-        return PairEffects(value, loss.bound, loss.exact)
-
-    def part(self, rows: slice) -> Replacing:
-        """What replaces the activations of some positions."""
-        return self.replacing if self.replacing.ndim == 1 else self.replacing[rows]
-
-    def late_pairs(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Token, neuron and float32 effect of the pairs for which float32 was not enough."""
-        token, neuron, value = (torch.cat(x).cpu() for x in zip(*self.late, strict=True))
-        return token, neuron, value
-
-    def precise(self) -> Float[Tensor, " pair"]:
-        """The effects of these pairs in float64, in nats."""
-        token, neuron, _ = self.late_pairs()
-        found = []
-        for t, i in zip(torch.split(token, LATE_ROWS), torch.split(neuron, LATE_ROWS), strict=True):
-            trace = self.trace[t.numpy()]
-            replacing = self.replacing[i] if self.replacing.ndim == 1 else self.replacing[t, i]
-            delta = replacing.to(trace.activation.device) - trace.activation[torch.arange(len(t)), i]
-            where = self.readout.w_out.device
-            arguments = (trace.residual, delta, torch.from_numpy(trace.target.astype(np.int64)), i)
-            found.append(precise_effects(self.readout, *(x.to(where) for x in arguments)).cpu())
-        return torch.cat(found)
-
-
-LATE_ROWS = 512
-"""Pairs done in float64 at a time."""
-
-
 def _mend_sums(
-    sums: Float[ndarray, "sum document band neuron"], tiles: _Tiles, weights: ndarray, document: ndarray
+    sums: Float[ndarray, "sum document band neuron"], tiles: Tiles, weights: ndarray, document: ndarray
 ) -> None:
     """Put the float64 effects into the sums in the place of the float32 ones; in place."""
     if not tiles.late:

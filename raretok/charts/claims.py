@@ -52,6 +52,14 @@ def claim_table(claims: pd.DataFrame) -> Any:
     return show_table(table, caption=caption, wrap=True)
 
 
+def sign_table(claims: pd.DataFrame) -> pd.DataFrame:
+    """The verdicts' signs, a row a study and a column a claim; ``claims`` as in ``summary.Summaries``."""
+    wide = claims.assign(sign=[MARKS[Verdict(v)][0] for v in claims["verdict"]])
+    wide = wide.pivot(index="study", columns="id", values="sign").reindex(claims["study"].unique())
+    order = [c.id for c in CLAIMS if c.id in wide]
+    return wide[order].fillna("").reset_index().rename_axis(columns=None)
+
+
 def verdict_matrix(claims: pd.DataFrame, column: str, title: str) -> alt.LayerChart:
     """Every verdict on every claim: a cell for each claim and each value of a column, with a sign and a colour.
 

@@ -14,9 +14,13 @@ from torch import Tensor
 
 from raretok import embedded
 from raretok.errors import RaretokError
+from raretok.model import hub
 from raretok.model.readout import Readout, check_readout, extract_readout, mlp_inputs
 from raretok.model.registry import ModelEntry, find_model
 from raretok.store import Store, code_digest
+
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+"""Files that hold the words of a tokenizer, by its kind."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +40,28 @@ class LoadedModel:
         return int(self.bridge.cfg.n_layers) - 1
 
     @property
+    def architecture(self) -> str:
+        """The family of the model, as ``transformers`` names it."""
+        return str(self.bridge.original_model.config.model_type)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Numbers of parameters, layers, dimensions of the residual stream, neurons in the last MLP, and token types."""
+        parameters = sum(p.numel() for p in self.bridge.original_model.parameters())
+        layers, r = int(self.bridge.cfg.n_layers), self.readout
+        return parameters, layers, r.w_out.shape[1], r.neurons, r.vocab
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.readout.w_out.device
+
+    @property
+    def hardware(self) -> str:
+        """The device in words."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name(self.device)
+        return f"{self.device.type}, {torch.get_num_threads()} threads"
 
 
 def pick_device(device: str) -> torch.device:
@@ -50,20 +73,14 @@ def pick_device(device: str) -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def _source(entry: ModelEntry, step: int | None) -> tuple[str, dict[str, Any]]:
-    """What ``from_pretrained`` takes: a directory or hub id, and its keyword arguments."""
-    revision = entry.revision(step)
+def _source(entry: ModelEntry, step: int | None) -> Path:
+    """The folder that ``from_pretrained`` takes."""
     if entry.kind == "embedded":
-        return str(
-            Store().entry(
-                "model", {"sha256": entry.sha256, "code": code_digest("model/load")}, partial(_dequantise, entry)
-            )
-        ), {}
-    if entry.local_run:
-        return str(Path(entry.source) / revision), {}
-    if entry.kind == "path":
-        return entry.source, {}
-    return entry.source, {"revision": revision}
+        inputs = {"sha256": entry.sha256, "code": code_digest("model/load")}
+        return Store().entry("model", inputs, partial(_dequantise, entry))
+    if entry.kind == "hub":
+        return hub.snapshot(entry, step)
+    return Path(entry.source) / (entry.revision(step) if entry.local_run else "")
 
 
 def _dequantise(entry: ModelEntry, folder: Path) -> None:
@@ -112,20 +129,7 @@ def model_digest(entry: ModelEntry, step: int | None) -> str:
         if not any(p.suffix == ".safetensors" for p in paths):
             raise RaretokError(f"{folder} has no .safetensors weights: write it again with save_pretrained")
         return hashlib.sha256("".join(embedded.digest_files((p.resolve(),)) for p in paths).encode()).hexdigest()
-    from huggingface_hub import snapshot_download
-
-    try:
-        folder = snapshot_download(entry.source, revision=revision, local_files_only=True)
-    except Exception as error:
-        raise _missing(entry, step, error) from None
-    return f"{entry.source}@{Path(folder).name}"
-
-
-def _missing(entry: ModelEntry, step: int | None, error: Exception) -> RaretokError:
-    fetch = f"raretok fetch {entry.name}" + (f" --step {step}" if step is not None else "")
-    return RaretokError(
-        f"{entry.name} is not on this machine ({type(error).__name__}): run `{fetch}` where the hub can be reached"
-    )
+    return f"{entry.source}@{hub.snapshot(entry, step).name}"
 
 
 def load_tokenizer(name: str, step: int | None = None) -> Any:
@@ -133,13 +137,15 @@ def load_tokenizer(name: str, step: int | None = None) -> Any:
     from transformers import AutoTokenizer
 
     entry = find_model(name)
-    where, options = _source(entry, step)
-    if entry.local_run or entry.kind == "path":
-        where = str(_tokenizer_folder(Path(where)))
+    where = _tokenizer_folder(_source(entry, step))
+    if not any((where / name).is_file() for name in TOKENIZERS):  # from settings alone one without words would be made
+        if entry.kind == "hub":
+            raise hub.missing(entry, step, FileNotFoundError())
+        raise RaretokError(f"{where} has no tokenizer ({', '.join(TOKENIZERS)}): write it there with save_pretrained")
     try:
-        return AutoTokenizer.from_pretrained(where, local_files_only=True, **options)
+        return AutoTokenizer.from_pretrained(where, local_files_only=True)
     except OSError as error:
-        raise _missing(entry, step, error) from None
+        raise hub.missing(entry, step, error) from None
 
 
 def _tokenizer_folder(folder: Path) -> Path:
@@ -175,7 +181,7 @@ def load_model(
     entry = find_model(name)
     logging.disable_progress_bar()
     tokenizer = load_tokenizer(name, step)
-    where, options = _source(entry, step)
+    where = _source(entry, step)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -185,12 +191,11 @@ def load_model(
                 dtype=torch.float32,
                 trust_remote_code=False,
                 use_safetensors=True,
-                **options,
             )
     except OSError as error:
         if entry.local_run or entry.kind == "path":
             raise RaretokError(f"{where} holds no loadable model ({error}): write it with save_pretrained") from None
-        raise _missing(entry, step, error) from None
+        raise hub.missing(entry, step, error) from None
     except SafetensorError as error:
         raise RaretokError(f"model.safetensors in {where} is damaged ({error}): fetch or write it again") from None
     except (ValueError, RuntimeError, KeyError) as error:
@@ -257,10 +262,4 @@ def fetch_model(name: str, step: int | None = None) -> str:
         return entry.source
     if entry.local_run or entry.kind == "path":
         return entry.source
-    from huggingface_hub import snapshot_download
-
-    patterns = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.txt"]
-    try:
-        return str(snapshot_download(entry.source, revision=entry.revision(step), allow_patterns=patterns))
-    except OSError as error:
-        raise RaretokError(f"{entry.source} could not be fetched ({type(error).__name__}: {error})") from None
+    return str(hub.fetch(entry, step))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
+from scipy.special import entr
 
 from raretok.stats.powerlaw import TailFit, fit_tail
 
@@ -71,11 +72,11 @@ def spectrum_statistics(eigenvalues: Float[ndarray, "x n"], columns: int) -> dic
     ``mp_distance``: KS distance to Marchenko–Pastur.
     """
     n = eigenvalues.shape[-1]
-    share = np.maximum(eigenvalues / eigenvalues.sum(-1, keepdims=True), 1e-300)
+    share = np.maximum(eigenvalues / eigenvalues.sum(-1, keepdims=True), 0)
     return {
         "hill": hill(eigenvalues, n // 2),
         "stable_rank": eigenvalues.sum(-1) / eigenvalues[..., 0],
-        "entropy": -(share * np.log(share)).sum(-1) / np.log(n),
+        "entropy": entr(share).sum(-1) / np.log(n),
         "mp_distance": mp_distance(eigenvalues, n / columns),
     }
 

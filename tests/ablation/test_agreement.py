@@ -6,7 +6,7 @@ import torch
 from conftest import ARCHITECTURES
 
 from raretok import RaretokError
-from raretok.ablation import ablate, pair_effects, replaced_by
+from raretok.ablation import ablate, merge, pair_effects, replaced_by
 from raretok.ablation.certified import Certified
 from raretok.ablation.exact import exact_effects, tile_effects
 from raretok.ablation.identity import footprints
@@ -81,9 +81,9 @@ def test_sums_are_the_weighted_sums_of_the_effects(traced, replacement, monkeypa
     truth = exact_effects(model.readout, trace.residual, replacing - trace.activation, target).numpy()
     weights = np.random.default_rng(0).random((2, len(trace))) * (np.arange(len(trace)) % 3 > 0)
     results = []
-    monkeypatch.setattr("raretok.ablation.LEAST_TILE", 1)
+    monkeypatch.setattr("raretok.ablation.tiles.LEAST_TILE", 1)
     for tile_bytes in (1 << 12, 1 << 15, 1 << 26):
-        monkeypatch.setattr("raretok.ablation.TILE_BYTES", tile_bytes)
+        monkeypatch.setattr("raretok.ablation.tiles.TILE_BYTES", tile_bytes)
         results.append(ablate(model.readout, trace, replacing, weights, tolerance=1e-6)["loss"])
     for sums in results:
         for d, k in np.ndindex(sums.weight.shape):
@@ -158,10 +158,10 @@ def test_pairs_beyond_float32_are_done_in_float64(traced, monkeypatch):
 
 def test_results_do_not_depend_on_tiles_or_threads(traced, monkeypatch):
     model, _, trace, mean = traced("gpt_neox", count=4)
-    monkeypatch.setattr("raretok.ablation.LEAST_TILE", 1)
+    monkeypatch.setattr("raretok.ablation.tiles.LEAST_TILE", 1)
     found, threads = [], torch.get_num_threads()
     for tile_bytes, count in ((1 << 11, threads), (1 << 26, threads), (1 << 26, 1)):
-        monkeypatch.setattr("raretok.ablation.TILE_BYTES", tile_bytes)
+        monkeypatch.setattr("raretok.ablation.tiles.TILE_BYTES", tile_bytes)
         torch.set_num_threads(count)
         try:
             found.append(pair_effects(model.readout, trace, mean, progress=False).value)
@@ -169,3 +169,24 @@ def test_results_do_not_depend_on_tiles_or_threads(traced, monkeypatch):
             torch.set_num_threads(threads)
     assert (found[0] - found[1]).abs().max() < 1e-6
     assert (found[2] - found[1]).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("jobs", [2, 3, 7])
+def test_the_sums_of_several_jobs_are_those_of_one(traced, jobs, monkeypatch):
+    model, _, trace, _ = traced("gpt_neox", torch.float32, count=4)
+    monkeypatch.setattr("raretok.ablation.tiles.LEAST_TILE", 8)
+    monkeypatch.setattr("raretok.ablation.tiles.TILE_BYTES", 1)
+    weights = np.stack([np.ones(len(trace)), np.arange(len(trace)) % 3])
+    arguments = {"weights": weights, "outputs": ("loss", "entropy"), "progress": False}
+    whole = ablate(model.readout, trace, **arguments)
+    parts = [ablate(model.readout, trace, share=(k, jobs), **arguments) for k in range(jobs)]
+    for name, one in whole.items():
+        several = merge([part[name] for part in parts])
+        assert np.any(parts[0][name].net != one.net)
+        for field in ("net", "activity", "square"):
+            a, b = getattr(one, field), getattr(several, field)
+            np.testing.assert_allclose(a, b, rtol=0, atol=len(trace) * np.finfo(np.float64).eps * np.abs(a).max())
+        np.testing.assert_array_equal(one.weight, several.weight)
+        np.testing.assert_array_equal(one.count, several.count)
+        assert several.largest_bound == one.largest_bound
+        assert several.fallback_share == pytest.approx(one.fallback_share)

@@ -1,0 +1,5 @@
+"""``python -m raretok``: the command line."""
+
+from raretok.cli import main
+
+main()

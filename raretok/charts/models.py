@@ -1,0 +1,132 @@
+"""Charts of many studies: rank curves overlaid, each claim's statistic by size and family, and what studies cost."""
+
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from raretok.charts.claims import with_interval
+from raretok.charts.theme import finish, show_table
+from raretok.claims import CLAIMS
+
+_FAMILY = alt.Color("architecture:N", title="family")
+_SIZE = alt.X("parameters:Q", scale=alt.Scale(type="log", nice=True), axis=alt.Axis(format="~s"), title="parameters")
+
+
+def rank_curves(curves: pd.DataFrame, studies: pd.DataFrame) -> alt.Chart:
+    """Rank curves of the net effects on rare targets, one over the other; ``curves``, ``studies``: of ``Summaries``."""
+    part = curves[curves["form"] == "published"].merge(studies[["study", "architecture"]], on="study")
+    part = part[["study", "architecture", "rank", "value"]].copy()
+    for column in ("rank", "value"):
+        part[column] = part[column].map(lambda x: float(f"{x:.3g}"))
+    log = alt.Scale(type="log", nice=False)
+    lines = alt.Chart(part).mark_line(point=alt.OverlayMarkDef(size=14, filled=True))
+    chart = lines.encode(
+        alt.X("rank:Q", scale=log, title="rank of the neuron by |net effect|"),
+        alt.Y("value:Q", scale=log, title="|net effect| on rare targets (nats)"),
+        _FAMILY,
+        alt.StrokeDash(
+            "study:N", title="study", legend=alt.Legend(columns=2, labelLimit=220) if _few(studies) else None
+        ),
+        tooltip=["study", alt.Tooltip("rank", format=".0f"), alt.Tooltip("value", format=".2e")],
+    )
+    return finish(
+        chart.properties(width="container", height=320),
+        "The rank curve of every model",
+        f"{len(studies)} studies; all neurons of the last MLP layer, binned by rank",
+        "Rank curves of the absolute net effect on rare targets, a line for each study.",
+    )
+
+
+def _few(studies: pd.DataFrame) -> bool:
+    return len(studies) <= 8
+
+
+def statistics(claims: pd.DataFrame, studies: pd.DataFrame) -> alt.LayerChart:
+    """The controlled statistic of a claim that is chosen from a list, by the model's size and family, with 95 % intervals."""
+    part = claims.merge(studies[["study", "parameters", "architecture"]], on="study")
+    part = part[
+        ["study", "id", "claim", "quantity", "controlled", "low", "high", "verdict", "parameters", "architecture"]
+    ]
+    part = part.dropna(subset=["controlled"])
+    for column in ("controlled", "low", "high"):
+        part[column] = part[column].map(lambda x: float(f"{x:.4g}"))
+    ids = [c.id for c in CLAIMS if (part["id"] == c.id).any()]
+    chosen = alt.param(
+        name="claim_shown", value=ids[0] if ids else "", bind=alt.binding_select(options=ids, name="claim ")
+    )
+    base = alt.Chart(part).transform_filter("datum.id == claim_shown")
+    y = alt.Y("controlled:Q", scale=alt.Scale(zero=False), title="controlled statistic, 95 % interval")
+    points = base.mark_point(size=70).encode(
+        _SIZE, y, _FAMILY, tooltip=["study", "claim", "quantity", "controlled", "low", "high", "verdict"]
+    )
+    bars = base.mark_rule().encode(_SIZE, alt.Y("low:Q", title=""), alt.Y2("high:Q"), _FAMILY)
+    told = base.transform_aggregate(text="min(claim)", unit="min(quantity)").transform_calculate(
+        shown="datum.text + ': ' + datum.unit"
+    )
+    label = told.mark_text(align="left", baseline="top", fontSize=12, lineBreak=": ").encode(
+        x=alt.value(4), y=alt.value(4), text="shown:N"
+    )
+    return finish(
+        alt.layer(bars, points, label).add_params(chosen).properties(width="container", height=260),
+        "Each claim’s statistic by size and family",
+        "choose a claim below; all are in the table",
+        "Controlled statistic of a chosen claim with its interval, by number of parameters and family.",
+    )
+
+
+def statistic_table(claims: pd.DataFrame) -> Any:
+    """Every claim's controlled statistic with its interval, a row a claim and a column a study."""
+    told = claims.assign(text=[with_interval(r["controlled"], r["low"], r["high"]) for r in claims.to_dict("records")])
+    wide = told.pivot(index="id", columns="study", values="text")
+    wide = wide.reindex([c.id for c in CLAIMS if c.id in wide.index])[list(claims["study"].unique())]
+    names = {c.id: f"{c.id} {c.quantity}" for c in CLAIMS}
+    table = wide.rename(index=names).fillna("–").reset_index(names="claim and statistic").rename_axis(columns=None)
+    return show_table(
+        table, caption="controlled estimate [95 % interval]; –: the claim does not apply or was not judged"
+    )
+
+
+def study_table(studies: pd.DataFrame) -> Any:
+    """What was studied: model, step, corpus and sizes."""
+    columns = {
+        "study": "study",
+        "architecture": "family",
+        "parameters": "parameters",
+        "layers": "layers",
+        "neurons": "neurons",
+        "corpus": "corpus",
+        "rare_targets": "rare targets",
+        "reliability": "reliability",
+    }
+    table = studies[list(columns)].rename(columns=columns)
+    formats: dict[str, Any] = {"parameters": si, "reliability": "{:.2f}"}
+    formats |= dict.fromkeys(("neurons", "rare targets"), "{:,.0f}")
+    return show_table(table, formats, caption="reliability: split-half, of the effects on rare targets")
+
+
+def cost_table(studies: pd.DataFrame) -> Any:
+    """What each study cost: time, memory and on what."""
+    columns = {
+        "study": "study",
+        "parameters": "parameters",
+        "tokens": "tokens read",
+        "positions": "positions",
+        "device": "device",
+        "minutes": "minutes",
+        "peak_mib": "peak MiB",
+    }
+    table = studies.assign(minutes=studies["seconds"] / 60)[list(columns)].rename(columns=columns)
+    formats: dict[str, Any] = {"parameters": si, "minutes": "{:.1f}"}
+    formats |= dict.fromkeys(("tokens read", "positions", "peak MiB"), "{:,.0f}")
+    return show_table(
+        table, formats, caption="minutes: of all computing that the study’s tables came from; peak MiB: of the process"
+    )
+
+
+def si(value: Any) -> str:
+    """A large number in words of three digits, such as 135M."""
+    for unit, size in (("B", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.0f}"

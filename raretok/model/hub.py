@@ -1,0 +1,66 @@
+"""Models of the model hub on this machine: where a revision is, how it gets here, how it goes. Only ``fetch`` downloads."""
+
+from pathlib import Path
+
+from raretok.errors import RaretokError
+from raretok.model.registry import ModelEntry
+
+FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.txt")
+"""What is fetched: weights without pickle, settings, tokenizer."""
+
+
+def missing(entry: ModelEntry, step: int | None, error: Exception) -> RaretokError:
+    """What to say where a model is not, or not whole, on this machine."""
+    fetch = f"raretok fetch {entry.name}" + (f" --step {step}" if step is not None else "")
+    return RaretokError(
+        f"{entry.name} is not on this machine ({type(error).__name__}): run `{fetch}` where the hub can be reached"
+    )
+
+
+def snapshot(entry: ModelEntry, step: int | None) -> Path:
+    """The folder of a revision on this machine, named by its commit.
+
+    Raises:
+        RaretokError: it is not here; the message says how to get it.
+    """
+    from huggingface_hub import snapshot_download
+
+    revision = entry.revision(step)
+    try:
+        folder = Path(snapshot_download(entry.source, revision=revision, local_files_only=True))
+    except (OSError, ValueError) as error:
+        raise missing(entry, step, error) from None
+    if not (folder / "config.json").is_file():
+        raise missing(entry, step, FileNotFoundError())
+    return folder
+
+
+def fetch(entry: ModelEntry, step: int | None) -> Path:
+    """Download a revision's weights and tokenizer, if they are not here; the folder.
+
+    Raises:
+        RaretokError: no such model or revision, or the hub cannot be reached or is not to be asked (``HF_HUB_OFFLINE``).
+    """
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(snapshot_download(entry.source, revision=entry.revision(step), allow_patterns=list(FILES)))
+    except (OSError, HFValidationError) as error:
+        if constants.HF_HUB_OFFLINE:
+            raise RaretokError(f"{entry.source} is not here, and HF_HUB_OFFLINE is set: unset it to fetch it") from None
+        told = str(error).partition("\n")[0]
+        raise RaretokError(f"{entry.source} could not be fetched ({type(error).__name__}: {told})") from None
+
+
+def forget(entry: ModelEntry, step: int | None) -> int:
+    """Delete a revision from this machine's cache; bytes freed, 0 if it was not here. Files that others share stay."""
+    from huggingface_hub import constants, scan_cache_dir
+
+    try:
+        commit = snapshot(entry, step).name
+    except RaretokError:
+        return 0
+    strategy = scan_cache_dir(constants.HF_HUB_CACHE).delete_revisions(commit)
+    strategy.execute()
+    return int(strategy.expected_freed_size)

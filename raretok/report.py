@@ -1,0 +1,133 @@
+"""Chapters executed for one model after the other, and a book made of the executed notebooks."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+
+from raretok.errors import RaretokError
+from raretok.model.registry import find_model
+from raretok.papermill_io import chapter_parameters, run_chapter
+from raretok.reading import StudyConfig
+from raretok.store import Store
+
+ROOT = Path(__file__).parents[1]
+"""The repository: chapters, and the book's settings."""
+CHAPTERS = ROOT / "chapters"
+CHAPTER_PARAMETERS = ("model", "step", "corpus", "windows", "length", "seed")
+"""Settings of a study that chapters take."""
+
+
+def chapter_names() -> list[str]:
+    """Chapters that can be executed for a model.
+
+    Raises:
+        RaretokError: the package is installed without the book.
+    """
+    found = [p.stem for p in sorted(CHAPTERS.glob("*.md")) if "model" in chapter_parameters(p)]
+    if not found:
+        raise RaretokError(f"there are no chapters in {CHAPTERS}: install from a clone, `pip install -e .`")
+    return found
+
+
+def execute(chapter: str, config: StudyConfig | None, output: Path, store: Store) -> None:
+    """Execute a chapter for one study (None: one about all studies of the store) and keep the notebook; it appears whole or not at all.
+
+    Models that a chapter compares with are left out, and where it follows one over training, that is the study's own.
+
+    Raises:
+        RaretokError: no such chapter, or one of its cells fails; the notebook up to there is kept beside, as ``.failed.ipynb``.
+    """
+    from papermill.exceptions import PapermillExecutionError
+
+    if config and chapter not in chapter_names():
+        raise RaretokError(f"no chapter {chapter}: choose from {', '.join(chapter_names())}")
+    known = chapter_parameters(CHAPTERS / f"{chapter}.md")
+    parameters = {name: getattr(config, name) for name in CHAPTER_PARAMETERS if config and name in known}
+    parameters |= {name: None for name in ("compare", "other_corpus") if name in known}
+    if config and "trained" in known:
+        run = find_model(config.model).local_run
+        parameters |= {"trained": config.model if run else None, "trained_corpus": config.corpus}
+        parameters |= {"trained_windows": config.windows}
+    output.parent.mkdir(parents=True, exist_ok=True)
+    draft = output.with_name(f".{output.stem}.{os.getpid()}.ipynb")
+    os.environ["RARETOK_STORE"] = str(store.root.resolve())
+    try:
+        run_chapter(CHAPTERS / f"{chapter}.md", draft, **parameters)
+        os.replace(draft, output)
+    except PapermillExecutionError as error:
+        failed = output.with_suffix(".failed.ipynb")
+        os.replace(draft, failed)
+        raise RaretokError(f"{chapter} failed with {error.ename}: {error.evalue}\nsee {failed}") from None
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def render(title: str, root: Path, parts: Mapping[str, Sequence[Path]], out: Path) -> Path:
+    """Make a book of executed notebooks; its first page.
+
+    Args:
+        title: of the book.
+        root: the notebook that comes first.
+        parts: further notebooks by caption.
+        out: folder of the pages, made anew.
+
+    Raises:
+        RaretokError: the book's tools are not installed, or cannot make it; the message holds what they say.
+    """
+    tool = Path(sys.executable).with_name("jupyter-book")
+    if not tool.is_file():
+        raise RaretokError("jupyter-book is not installed: pip install -e '.[book]'")
+    settings = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    settings |= {"title": title, "execute": {"execute_notebooks": "off", "stderr_output": "remove"}}
+    settings["sphinx"]["local_extensions"] = {"offline": str(ROOT / "_ext")}
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "book"
+        source.mkdir()
+        shutil.copy(ROOT / "references.bib", source)
+        _place(root, source / "index.ipynb", {p.stem for _, paths in parts.items() for p in paths})
+        listed = []
+        for number, (caption, paths) in enumerate(parts.items()):
+            for path in paths:
+                _place(path, source / str(number) / path.name, {p.stem for p in paths})
+            listed.append({"caption": caption, "chapters": [{"file": f"{number}/{p.stem}"} for p in paths]})
+        toc = {"format": "jb-book", "root": "index", **({"parts": listed} if listed else {})}
+        for name, content in (("_config.yml", settings), ("_toc.yml", toc)):
+            (source / name).write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+        done = subprocess.run([tool, "build", source, "--quiet"], capture_output=True, text=True, check=False)
+        pages = source / "_build" / "html"
+        if done.returncode or not (pages / "index.html").is_file():
+            raise RaretokError(f"jupyter-book could not make the book:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+        shutil.copytree(pages, draft, dirs_exist_ok=True)
+        shutil.rmtree(out, ignore_errors=True)
+        draft.rename(out)
+    out.chmod(0o755)
+    return out / "index.html"
+
+
+def _place(notebook: Path, target: Path, beside: Iterable[str]) -> None:
+    """Copy a notebook to where it is built; links to chapters that are not in its part become their names."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    content: Any = nbformat.read(notebook, as_version=4)
+    here = set(beside)
+
+    def link(found: re.Match[str]) -> str:
+        text, name = found[1], found[2]
+        return f"[{text}]({name}.ipynb)" if name in here else text or f"*{name}*"
+
+    for cell in content.cells:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"\[([^\]]*)\]\((\w+)\.md\)", link, cell.source)
+        elif "injected-parameters" in cell.metadata.get("tags", []):
+            cell.metadata["tags"].append("hide-input")
+    nbformat.write(content, target)

@@ -1,0 +1,147 @@
+"""What a study leaves for comparison with others – verdicts, rank curve, sizes, costs – and all that the studies in a store left."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from raretok.claims import RANK_CURVE
+from raretok.reading import StudyConfig
+from raretok.store import Store, code_digest, hash_of
+from raretok.study import Study
+
+KIND = "study"
+PARTS = (
+    *("data", "model", "ablation", "stats", "findings", "claims"),
+    *("reading", "measurement", "neurons", "experiments", "study", "summary"),
+)
+"""The parts of the package that a summary comes from."""
+Scope = Literal["all", "rank-curve"]
+"""Which claims are judged: all, or those about the rank curve alone, which need no further measurement."""
+
+
+def identity(study: Study, scope: Scope = "all", weights: str | None = None) -> dict[str, Any]:
+    """What tells a summary from any other, known without measuring; ``weights``: their digest, where they are not on this machine."""
+    counts, entry, step = study.config.counts, study.entry, study.config.step
+    return {
+        **study.config.model_dump(),
+        "step": entry.steps[-1] if entry.local_run and step is None else step,
+        "weights": weights or study.weights_digest,
+        "corpus_digest": study.corpus.digest,
+        "counts_digest": hash_of({"counts": Path(counts).read_bytes().hex()}) if counts else None,
+        "scope": scope,
+        "code": code_digest(*PARTS),
+    }
+
+
+def summarise(study: Study, scope: Scope = "all") -> Path:
+    """Keep what a study says beside others, measured first if need be; the folder of the entry.
+
+    Files: ``claims.parquet`` (``Study.claims``), ``curve.parquet`` (the observed rank curve of net effects on rare targets), ``study.json`` (``Study.sizes`` and more).
+    """
+
+    def build(folder: Path) -> None:
+        claims = study.claims(RANK_CURVE if scope == "rank-curve" else None)
+        curve = study.curves(nulls=False)
+        rare = study.reliability().query("band == 'rare'")["reliability"]
+        about = study.sizes() | {
+            "name": study.entry.name,
+            "source": study.entry.kind,
+            "rare_targets": int(study.bands().query("band == 'rare'")["ablated"].sum()),
+            "reliability": float(rare.mean()),
+            "effects": hash_of(study.key),
+        }
+        claims.to_parquet(folder / "claims.parquet", index=False)
+        curve[(curve["band"] == "rare") & (curve["measure"] == "net")].to_parquet(folder / "curve.parquet", index=False)
+        (folder / "study.json").write_text(json.dumps(about), encoding="utf-8")
+
+    return study.store.entry(KIND, identity(study, scope), build)
+
+
+@dataclass(frozen=True)
+class Summaries:
+    """All studies of a store, one below the other; each table has ``study``, a name that is unique among them, ``model`` and ``step``.
+
+    ``studies``: a row each, with its settings, digest of the weights, ``Study.sizes``, ``rare_targets``, ``reliability``, ``seconds``, ``peak_mib`` and the key of its ``entry`` in the store; ``claims``: verdicts; ``curves``: rank curves.
+    """
+
+    studies: pd.DataFrame
+    claims: pd.DataFrame
+    curves: pd.DataFrame
+
+    def last(self) -> "Summaries":
+        """Of studies that differ in the training step alone, the latest."""
+        settings = [n for n in StudyConfig.model_fields if n != "step"]
+        order = self.studies.sort_values("step", na_position="last", kind="stable")
+        kept = order.astype(dict.fromkeys(settings, str)).drop_duplicates(settings, keep="last").index
+        studies = self.studies.loc[self.studies.index.isin(kept)].reset_index(drop=True)
+        parts = (t[t["study"].isin(studies["study"])].reset_index(drop=True) for t in (self.claims, self.curves))
+        return Summaries(studies, *parts)
+
+
+def read_summaries(store: Store) -> Summaries:
+    """Every study in the store that the package as it is has summarised; of one that was summarised twice, the wider scope.
+
+    Damaged and outdated entries are left out: they are made again when next asked for.
+    """
+    code, found = code_digest(*PARTS), {}
+    for folder, manifest in store.manifests(KIND):
+        inputs = manifest.get("inputs", {})
+        if inputs.get("code") != code or not store.intact(KIND, inputs):
+            continue
+        key = hash_of({k: v for k, v in inputs.items() if k != "scope"})
+        if key not in found or inputs["scope"] == "all":
+            found[key] = (folder, inputs)
+    costs = _costs(store)
+    rows, claims, curves = [], [], []
+    for folder, inputs in found.values():
+        about = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+        settings = {name: inputs[name] for name in StudyConfig.model_fields}
+        named = {"model": about.pop("name"), "weights": inputs["weights"], "scope": inputs["scope"]}
+        rows.append(settings | about | costs.get(about["effects"], {}) | named | {"entry": folder.name})
+        claims.append(pd.read_parquet(folder / "claims.parquet"))
+        curves.append(pd.read_parquet(folder / "curve.parquet"))
+    if not rows:
+        names = [*StudyConfig.model_fields, "study"]
+        claim = pd.DataFrame(columns=["study", "model", "step", "id", "verdict"])
+        return Summaries(pd.DataFrame(columns=names), claim, pd.DataFrame(columns=["study", "rank", "value"]))
+    studies = pd.DataFrame(rows)
+    studies["step"] = studies["step"].astype("Int64")
+    studies.insert(0, "study", _names(studies))
+    studies = studies.sort_values(["parameters", "model", "step", "study"], na_position="last", kind="stable")
+    parts = [
+        pd.concat([tables[k].assign(**studies.loc[k, ["study", "model", "step"]]) for k in studies.index])
+        for tables in (claims, curves)
+    ]
+    return Summaries(*(table.reset_index(drop=True) for table in (studies, *parts)))
+
+
+def _names(studies: pd.DataFrame) -> list[str]:
+    """Model and step, and of the other settings those in which studies of one model and step differ."""
+    names = []
+    for row in studies.to_dict("records"):
+        twins = studies[(studies["model"] == row["model"]) & (studies["step"].eq(row["step"]) | studies["step"].isna())]
+        settings = [n for n in StudyConfig.model_fields if n not in ("model", "step")]
+        differ = [n for n in settings if twins[n].astype(str).nunique() > 1]
+        step = "" if pd.isna(row["step"]) else f" @ {row['step']}"
+        names.append(f"{row['model']}{step}" + "".join(f", {n} {row[n]}" for n in differ))
+    return names
+
+
+def _costs(store: Store) -> dict[str, dict[str, float]]:
+    """By the key of a study's effects, seconds and peak memory in MiB of all that was computed from them, and of them."""
+    latest: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
+    for folder, manifest in store.manifests():
+        kind, inputs = folder.parent.name, manifest.get("inputs", {})
+        effects = folder.name if kind == "effects" else inputs.get("effects")
+        if effects:
+            same = hash_of({k: v for k, v in inputs.items() if k != "code"})
+            latest[kind, same] = (effects, manifest)
+    costs: dict[str, dict[str, float]] = {}
+    for effects, manifest in latest.values():
+        cost = costs.setdefault(effects, {"seconds": 0.0, "peak_mib": 0.0})
+        cost["seconds"] += manifest.get("seconds", 0.0)
+        cost["peak_mib"] = max(cost["peak_mib"], manifest.get("peak_mib", 0.0))
+    return costs

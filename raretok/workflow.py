@@ -1,0 +1,114 @@
+"""A sweep as a whole: Snakemake says which job runs when and where, this says what is asked and how it went."""
+
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+import yaml
+
+from raretok.errors import RaretokError
+from raretok.jobs import finished, marker, states
+from raretok.report import ROOT
+from raretok.store import Store
+from raretok.sweep import Sweep, load_sweep
+
+PROFILES = ROOT / "profiles"
+
+
+def run_sweep(
+    path: Path, out: Path, profile: str = "local", dry_run: bool = False
+) -> tuple[list[dict[str, Any]], list[Path]]:
+    """Do what is not done yet.
+
+    Args:
+        path: of ``sweep.yml``.
+        out: folder of the results.
+        profile: ``local``, ``slurm``, or a folder with a Snakemake profile.
+        dry_run: only print what would be done.
+
+    Returns:
+        A row for each study, see ``jobs.states``; and the logs of the jobs that failed.
+
+    Raises:
+        RaretokError: a wrong sweep or profile, Snakemake is missing, or another sweep writes to the folder.
+    """
+    plan, place, store = load_sweep(path), _profile(profile), Store()
+    out.mkdir(parents=True, exist_ok=True)
+    with _alone(out) as lock:
+        if not dry_run:
+            _forget_what_is_stale(plan, out, store)
+        environment = os.environ | {"RARETOK_STORE": str(store.root.resolve())}
+        command = _command(path, out, place, dry_run)
+        done = subprocess.run(command, env=environment, check=False, pass_fds=[lock.fileno()])
+    if dry_run:
+        if done.returncode:
+            raise RaretokError("Snakemake cannot plan this sweep: its own message is above")
+        return [], []
+    rows = states(plan, out, store)
+    logs = [log for left, log in outputs(plan, out) if not left.exists() and log.exists()]
+    if done.returncode and not logs:
+        raise RaretokError(f"Snakemake failed with exit code {done.returncode}: its own message is above")
+    return rows, logs
+
+
+def _profile(profile: str) -> Path:
+    if find_spec("snakemake") is None:
+        raise RaretokError("Snakemake is not installed: pip install -e '.[sweep]'")
+    place = PROFILES / profile if (PROFILES / profile).is_dir() else Path(profile)
+    if not (place / "config.yaml").is_file():
+        known = ", ".join(sorted(p.name for p in PROFILES.iterdir()))
+        raise RaretokError(f"no profile {profile}: choose from {known}, or give a folder with a config.yaml")
+    return place
+
+
+def _command(path: Path, out: Path, profile: Path, dry_run: bool) -> list[str]:
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--profile", str(profile)]
+    command += ["--directory", str(out.resolve()), "--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime"]
+    here = "executor" not in yaml.safe_load((profile / "config.yaml").read_text(encoding="utf-8"))
+    gpus = [f"gpu={max(torch.cuda.device_count(), 1)}"] if here else []
+    command += ["--keep-going", "--resources", "downloads=1", *gpus]
+    command += ["--config", f"sweep={path.resolve()}", f"out={out.resolve()}"]
+    return [*command, "--dry-run", "--quiet", "host"] if dry_run else command
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[IO[str]]:
+    """Hold a folder of results, until this process and the Snakemake that it started have ended, however they end."""
+    with (out / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RaretokError(
+                f"another sweep is writing to {out}: wait for it, or name another folder with --out"
+            ) from None
+        yield file
+
+
+def _forget_what_is_stale(plan: Sweep, out: Path, store: Store) -> None:
+    """Take away what says that a study is done where it is not, or no longer; what was made of it is made again."""
+    done = finished(plan, out, store)
+    for name in plan.jobs():
+        if name not in done:
+            marker(out, name).unlink(missing_ok=True)
+
+
+def outputs(plan: Sweep, out: Path) -> Iterator[tuple[Path, Path]]:
+    """What the jobs of a sweep leave, each with the log of its job."""
+    logs = out / "logs"  # as in the Snakefile
+    for name, job in plan.jobs().items():
+        if job.fetched:
+            yield out / "fetched" / f"{name}.json", logs / "fetch" / f"{name}.log"
+        for part in job.shares:
+            yield out / "shares" / name / f"{part}.done", logs / "share" / name / f"{part}.log"
+        yield marker(out, name), logs / "measure" / f"{name}.log"
+        for chapter in job.chapters:
+            yield out / "reports" / name / f"{chapter}.ipynb", logs / "report" / name / f"{chapter}.log"
+    yield out / "models.ipynb", logs / "compare.log"
+    yield out / "book" / "index.html", logs / "book.log"

@@ -1,0 +1,107 @@
+"""Models of the hub, on a folder laid out as the hub's own cache is: refs that name commits, and snapshots of files. No network."""
+
+import json
+import shutil
+
+import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
+
+from raretok import RaretokError, Study
+from raretok.model import hub
+from raretok.model.load import fetch_model, is_here, load_model, model_digest
+from raretok.model.registry import MODELS, find_model
+
+PYTHIA = MODELS["pythia-70m"]
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def settle(cache, folder, source=PYTHIA.source, ref="step512", commit=COMMIT):
+    """Put a model where the hub's client would: files once, by content, and links to them."""
+    place = cache / f"models--{source.replace('/', '--')}"
+    for name in ("refs", "blobs", f"snapshots/{commit}"):
+        (place / name).mkdir(parents=True, exist_ok=True)
+    (place / "refs" / ref).write_text(commit)
+    for file in folder.iterdir():
+        blob = place / "blobs" / f"{commit[:8]}-{file.name}"
+        shutil.copy(file, blob)
+        (place / "snapshots" / commit / file.name).symlink_to(f"../../blobs/{blob.name}")
+    return place / "snapshots" / commit
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+def test_a_step_is_found_by_its_commit_and_loaded(cache, models):
+    folder = settle(cache, models["gpt_neox"])
+    assert hub.snapshot(PYTHIA, 512) == folder
+    assert model_digest(PYTHIA, 512) == f"EleutherAI/pythia-70m@{COMMIT}"
+    model = load_model("pythia-70m", 512, "cpu")
+    assert model.readout_error < 1e-4
+    assert model.architecture == "gpt_neox"
+    assert model.sizes[1:] == (2, 32, 96, 400)
+    assert not is_here(PYTHIA)  # only a step is
+
+
+def test_another_commit_of_a_step_is_another_study(cache, models, corpus_file):
+    def key():
+        return Study(model="pythia-70m", step=512, corpus=str(corpus_file), windows=120, length=64).key["weights"]
+
+    settle(cache, models["gpt_neox"])
+    first = key()
+    settle(cache, models["gpt_neox"], commit="f" * 40)
+    assert first != key() == f"EleutherAI/pythia-70m@{'f' * 40}"
+
+
+@pytest.mark.parametrize("what", ["nothing", "another step", "ref without files", "no weights", "no tokenizer"])
+def test_what_is_not_here_or_not_whole_says_how_to_get_it(cache, models, what):
+    if what == "another step":
+        settle(cache, models["gpt_neox"], ref="step1000")
+    elif what == "ref without files":
+        shutil.rmtree(settle(cache, models["gpt_neox"]))
+    elif what == "no weights":
+        (settle(cache, models["gpt_neox"]) / "model.safetensors").unlink()
+    elif what == "no tokenizer":
+        for path in settle(cache, models["gpt_neox"]).glob("tokenizer*"):
+            path.unlink()
+    with pytest.raises(RaretokError, match="pythia-70m .*run `raretok fetch pythia-70m --step 512`"):
+        load_model("pythia-70m", 512, "cpu")
+
+
+def test_offline_nothing_is_asked_of_the_hub(cache, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(RaretokError, match="HF_HUB_OFFLINE is set: unset it"):
+        fetch_model("pythia-70m", 512)
+
+
+def test_a_hub_that_cannot_be_reached_or_is_busy_is_told(cache, monkeypatch):
+    def refuse(*_, **__):
+        raise LocalEntryNotFoundError("429: too many requests\nsee the log")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    with pytest.raises(RaretokError, match=r"could not be fetched \(LocalEntryNotFoundError: 429: too many requests\)"):
+        fetch_model("pythia-70m", 512)
+
+
+def test_what_is_here_is_not_fetched_again(cache, models, monkeypatch):
+    folder = settle(cache, models["gpt_neox"])
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert fetch_model("pythia-70m", 512) == str(folder)
+
+
+def test_forgetting_a_step_leaves_the_others(cache, models):
+    settle(cache, models["gpt_neox"])
+    other = settle(cache, models["gpt_neox"], ref="step1000", commit="a" * 40)
+    assert hub.forget(PYTHIA, 512) > 0
+    with pytest.raises(RaretokError, match="not on this machine"):
+        hub.snapshot(PYTHIA, 512)
+    assert json.loads((other / "config.json").read_text())["model_type"] == "gpt_neox"
+    assert hub.forget(PYTHIA, 512) == 0
+
+
+def test_any_hub_id_works(cache, models):
+    settle(cache, models["llama"], source="somebody/some-model", ref="main")
+    assert load_model("somebody/some-model", None, "cpu").entry == find_model("somebody/some-model")

@@ -1,0 +1,128 @@
+"""All studies of a results folder side by side: names, order, scopes, costs."""
+
+import shutil
+
+import pandas as pd
+import pytest
+
+from raretok import Study
+from raretok.charts import models as charts
+from raretok.charts.claims import MARKS, sign_table
+from raretok.claims import RANK_CURVE, Verdict
+from raretok.store import Store
+from raretok.summary import read_summaries, summarise
+
+
+@pytest.fixture(scope="module")
+def made(models, corpus_file, tmp_path_factory):
+    """Three models, one of them with two seeds and one with both scopes."""
+    store = Store(tmp_path_factory.mktemp("summaries"))
+    settings = {"corpus": str(corpus_file), "windows": 120, "length": 64, "sample": 300, "store": store}
+    for architecture in models:
+        summarise(Study(model=str(models[architecture]), **settings), "rank-curve")
+    summarise(Study(model=str(models["gpt2"]), seed=1, **settings), "rank-curve")
+    return store, settings
+
+
+def test_every_study_is_there_once_with_its_own_name(made, models):
+    found = read_summaries(made[0])
+    assert sorted(found.studies["study"]) == ["gpt2, seed 0", "gpt2, seed 1", "gpt_neox", "llama"]
+    assert found.studies["architecture"].tolist().count("gpt2") == 2
+    assert found.studies["parameters"].is_monotonic_increasing
+    for table in (found.claims, found.curves):
+        assert set(table["study"]) == set(found.studies["study"])
+    assert set(found.claims["id"]) <= set(RANK_CURVE)
+
+
+def test_the_verdicts_and_sizes_are_those_of_the_study(made, models):
+    store, _ = made
+    found, study = read_summaries(store), Study(model=str(models["llama"]), **made[1])
+    mine = found.claims[found.claims["study"] == "llama"].reset_index(drop=True)
+    expected = study.claims(RANK_CURVE)
+    pd.testing.assert_frame_equal(mine[expected.columns], expected, check_dtype=False)
+    row = found.studies.set_index("study").loc["llama"]
+    weights = sum(p.numel() for p in study.model.bridge.original_model.parameters())
+    assert (row["parameters"], row["neurons"], row["layers"], row["vocab"]) == (weights, 80, 2, 400)
+    assert row["tokens"] == 120 * 64
+    assert row["rare_targets"] == study.bands().set_index("band").loc["rare", "ablated"]
+
+
+def test_costs_are_those_of_the_work_not_of_looking_it_up(made, models):
+    store, settings = made
+    before = read_summaries(store).studies.set_index("study").loc["llama"]
+    seconds = [m["seconds"] for _, m in store.manifests("effects")]
+    assert before["seconds"] > min(seconds) > 0
+    summarise(Study(model=str(models["llama"]), **settings), "rank-curve")
+    assert read_summaries(store).studies.set_index("study").loc["llama"]["seconds"] == before["seconds"]
+
+
+def test_own_seconds_leave_out_what_was_made_on_the_way(tmp_path):
+    import time
+
+    store = Store(tmp_path)
+
+    def inner():
+        time.sleep(0.3)
+        return pd.DataFrame({"a": [1]})
+
+    store.table("outer", {}, lambda: store.table("inner", {}, inner))
+    seconds = {folder.parent.name: manifest["seconds"] for folder, manifest in store.manifests()}
+    assert seconds["inner"] >= 0.3
+    assert seconds["outer"] < 0.25
+
+
+def test_of_checkpoints_the_last_is_shown(made):
+    found = read_summaries(made[0])
+    studies = pd.concat([found.studies.assign(step=k, study=found.studies["study"] + f" @ {k}") for k in (1, 512, 8)])
+    last = type(found)(studies.reset_index(drop=True), found.claims, found.curves).last()
+    assert last.studies["step"].unique().tolist() == [512]
+    assert len(last.studies) == len(found.studies)
+
+
+def test_a_study_with_all_claims_takes_the_place_of_its_rank_curve(made, models, tmp_path):
+    store = Store(shutil.copytree(made[0].root, tmp_path / "copy"))
+    settings = made[1] | {"store": store}
+    summarise(Study(model=str(models["gpt_neox"]), **settings))
+    found = read_summaries(store)
+    assert found.studies["study"].tolist().count("gpt_neox") == 1
+    assert len(found.claims[found.claims["study"] == "gpt_neox"]) > len(RANK_CURVE)
+
+
+def test_an_empty_folder_has_no_studies(tmp_path):
+    found = read_summaries(Store(tmp_path))
+    assert found.studies.empty
+    assert found.claims.empty
+    assert found.curves.empty
+
+
+def test_signs_stand_where_the_verdicts_are(made):
+    claims = read_summaries(made[0]).claims
+    table = sign_table(claims).set_index("study")
+    for row in claims.to_dict("records"):
+        assert table.loc[row["study"], row["id"]] == MARKS[Verdict(row["verdict"])][0]
+
+
+@pytest.mark.parametrize("copies", [1, 10])
+def test_charts_and_tables_hold_few_and_many_studies(made, copies):
+    found = read_summaries(made[0])
+    tables = [
+        pd.concat([t.assign(study=t["study"] + f" {k}") for k in range(copies)], ignore_index=True)
+        for t in (found.studies, found.claims, found.curves)
+    ]
+    studies, claims, curves = tables
+    spec = charts.rank_curves(curves, studies).to_dict()
+    assert {row["study"] for rows in spec["datasets"].values() for row in rows} == set(studies["study"])
+    spec = charts.statistics(claims, studies).to_dict()
+    options = spec["params"][0]["bind"]["options"]
+    assert options == list(dict.fromkeys(claims.dropna(subset=["controlled"])["id"]))
+    html = (
+        charts.statistic_table(claims).to_html()
+        + charts.study_table(studies).to_html()
+        + charts.cost_table(studies).to_html()
+    )
+    assert all(html.count(study) >= 3 for study in studies["study"])
+
+
+@pytest.mark.parametrize(("value", "text"), [(999, "999"), (3_614_976, "3.61M"), (1.345e8, "134M"), (6.9e9, "6.9B")])
+def test_large_numbers_are_said_in_three_digits(value, text):
+    assert charts.si(value) == text
