@@ -12,7 +12,7 @@ export OPENBLAS_NUM_THREADS = 1
 export MALLOC_MMAP_THRESHOLD_ = 4000000000
 export MALLOC_TRIM_THRESHOLD_ = 8000000000
 
-.PHONY: book test lint bench calibration figure clean
+.PHONY: book test lint bench calibration cost figure clean
 
 book: $(VENV)/.book
 	$(BIN)/raretok claims > /dev/null
@@ -36,6 +36,10 @@ bench: $(VENV)/.book
 # How often each verdict's rule is wrong: benchmarks/calibration.csv, half an hour.
 calibration: $(VENV)/.book
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/calibration.py
+
+# What a study costs by its sizes: benchmarks/cost.csv, ten minutes on a quiet machine.
+cost: $(VENV)/.book
+	$(BIN)/python benchmarks/cost.py
 
 # The figure of the README, from the study of the book.
 figure: $(VENV)/.book

@@ -160,7 +160,7 @@ def verdicts_of_experiments(found: dict[tuple[str, int], Evidence]) -> pd.DataFr
 
 
 def measure(about: str, sets: int, plants: int) -> pd.DataFrame:
-    """Share of data sets on which each rule says *supported*: ``id``, ``data``, ``supported``, ``sets``."""
+    """Share of data sets on which each rule says *supported*, and *not supported*: ``id``, ``data``, ``supported``, ``denied``, ``sets``."""
     study = Study()
     if about == "groups":
         kinds, planted, examined, judged = (*groups.NULLS, *groups.PLANTS), groups.PLANTS, of_groups, verdicts_of_groups
@@ -177,8 +177,9 @@ def measure(about: str, sets: int, plants: int) -> pd.DataFrame:
         for kind, seed, evidence in tqdm(pool.map(examined, tasks, chunksize=4), total=len(tasks), desc=about):
             found[kind, seed] = evidence
     table = judged(found)
-    share = table.assign(supported=table["verdict"] == "supported").groupby(["id", "data"])["supported"]
-    result = share.agg(["mean", "size"]).reset_index().rename(columns={"mean": "supported", "size": "sets"})
+    shares = table.assign(supported=table["verdict"] == "supported", denied=table["verdict"] == "not supported")
+    by_data = shares.groupby(["id", "data"])
+    result = by_data[["supported", "denied"]].mean().assign(sets=by_data.size()).reset_index()
     order = {c.id: k for k, c in enumerate(CLAIMS)} | {d: k for k, d in enumerate(kinds)}
     return result.sort_values(["id", "data"], key=lambda x: x.map(order))
 

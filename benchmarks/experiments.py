@@ -1,6 +1,6 @@
 """Data sets for the rules about heads, groups, kinds of neurons, kinds of ablation and layers: some in which a claim is untrue, some in which it was planted.
 
-All but the kinds of neurons are made from what was measured on a real study (by default the book's), so that sizes and noise are real.
+All but the kinds of neurons are made from what was measured on a real study (by default the book's), so that sizes and noise are real; on as many windows as the claims are judged on.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ NULLS = ("heads exchanged", "strongest head alone", "gain of noise", "random gro
 PLANTS = ("bands exchanged", "heads add up", "gain", "group of a kind", "same ranking", "last layer larger")
 TABLES = ("routing", "joint_groups", "kinship", "replacements", "layer_effects")
 """Of ``Evidence``."""
-NEURONS, SIZE, WINDOWS, LAYERS = 150, 30, 64, 6
+NEURONS, SIZE, LAYERS = 150, 30, 30
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,15 @@ def _table(kind: str, seed: int, real: Real, rng: np.random.Generator) -> dict[s
 
 
 def _routing(kind: str, seed: int, found: routing.Influences, rng: np.random.Generator) -> pd.DataFrame:
-    drawn = rng.integers(0, len(found.weight), WINDOWS)
+    windows = len(found.weight)
+    drawn = rng.integers(0, windows, windows)
     heads, whole, weight = found.heads[:, drawn].copy(), found.layers[:, drawn].copy(), found.weight[drawn].copy()
     # No difference between the bands: what a window has in one it has, by chance, in the other.
     with np.errstate(invalid="ignore", divide="ignore"):
         per = heads / weight[None, :, :, None]
     both = np.nanmean(per, axis=2, keepdims=True)
     per = np.where(np.isfinite(per), per, both)
-    swap = rng.integers(0, 2, WINDOWS).astype(bool)
+    swap = rng.integers(0, 2, windows).astype(bool)
     per[:, swap] = per[:, swap][:, :, ::-1]
     heads = per * weight[None, :, :, None]
     if kind == "heads exchanged":
@@ -80,7 +81,7 @@ def _routing(kind: str, seed: int, found: routing.Influences, rng: np.random.Gen
     by_layer = heads.reshape(len(whole), -1, *heads.shape[1:])
     own = by_layer[np.arange(len(whole)), by_layer.sum((2, 3, 4)).argmax(1)]
     times = 3.0 if kind == "heads add up" else 1.5
-    whole = own * times * np.exp(0.2 * rng.standard_normal((len(whole), WINDOWS, 1, 1)))
+    whole = own * times * np.exp(0.2 * rng.standard_normal((len(whole), windows, 1, 1)))
     group = rng.permutation(heads.shape[-1])[:SIZE]
     matching = pd.DataFrame(rng.standard_normal((heads.shape[-1], 2)), columns=["one", "two"])
     data = routing.Influences(heads.astype(np.float32), whole.astype(np.float32), weight)
@@ -135,10 +136,11 @@ def _replacements(kind: str, seed: int, real: Real, rng: np.random.Generator) ->
 
 
 def _layers(kind: str, seed: int, found: layers.Attributions, rng: np.random.Generator) -> pd.DataFrame:
-    drawn = rng.integers(0, len(found.weight), WINDOWS)
+    windows = len(found.weight)
+    drawn = rng.integers(0, windows, windows)
     net, weight = found.net[0][drawn], found.weight[drawn]
     residual = net - weight[:, :, None] * (found.net[0].sum(0) / found.weight.sum(0)[:, None])
-    noise = [residual * rng.choice([-1.0, 1.0], (WINDOWS, 1, 1)) for _ in range(LAYERS)]
+    noise = [residual * rng.choice([-1.0, 1.0], (windows, 1, 1)) for _ in range(LAYERS)]
     size = np.sqrt(((residual**2).sum(0) / weight.sum(0)[:, None] ** 2).mean())
     signal = 3 * size * rng.standard_normal((LAYERS, 2, net.shape[-1]))
     if kind == "last layer larger":

@@ -34,7 +34,7 @@ class Experiments(Neurons):
     ) -> dict[str, ndarray]:
         """Kept results of an experiment; ``given``: what it is done on, ``code``: the parts of the package that do it."""
         digest = hashlib.sha256(b"".join(np.ascontiguousarray(x).tobytes() for x in given)).hexdigest()
-        inputs = {"effects": hash_of(self.key), "code": code_digest(*MODEL, *code), "given": digest}
+        inputs = {"effects": hash_of(self.key), "code": code_digest(*MODEL, "experiments", *code), "given": digest}
         return self.store.arrays(name, inputs, compute)
 
     # Relatives
@@ -210,13 +210,16 @@ class Experiments(Neurons):
         """The gradient against the exact effects of the last layer, see ``findings.layers.against_exact``."""
         weights = np.stack([self.weights[band] for band in layers.BANDS])
         rows = np.flatnonzero((self.trace.window < len(self.attributions.weight)) & weights.any(0))
+        mean = self._gradients["mean"][-1]  # what the gradients were taken towards
 
         def compute() -> dict[str, ndarray]:
-            mean = torch.from_numpy(self._measured["mean"])
-            sums = ablate(self.model.readout, self.trace[rows], mean, weights[:, rows], self.config.tolerance)["loss"]
+            replacing = torch.from_numpy(mean)
+            sums = ablate(self.model.readout, self.trace[rows], replacing, weights[:, rows], self.config.tolerance)[
+                "loss"
+            ]
             return {"net": sums.net, "weight": sums.weight}
 
-        kept = self._arrays("layer-agreement", compute, ("ablation",), rows, weights)
+        kept = self._arrays("layer-agreement", compute, ("ablation",), rows, weights, mean)
         return layers.against_exact(self.attributions, kept["net"], kept["weight"])
 
     def layer_checks(self) -> pd.DataFrame:

@@ -25,19 +25,33 @@ def write_neurons(table: pd.DataFrame, path: Path, about: dict[str, str]) -> Non
     Raises:
         RaretokError: another suffix, or a folder that does not exist.
     """
+    check_target(path)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        if path.suffix == ".csv":
+            table.to_csv(draft, index=False, float_format="%.9g")
+        elif path.suffix == ".json":
+            records = [{k: None if v != v else v for k, v in row.items()} for row in table.to_dict("records")]
+            draft.write_text(json.dumps({"about": about, "neurons": records}, indent=1) + "\n", encoding="utf-8")
+        else:
+            from safetensors.numpy import save_file
+
+            numbers = table.assign(direction=np.where(table["direction"] == "boost", 1, -1))
+            save_file({str(c): np.ascontiguousarray(numbers[c].to_numpy()) for c in numbers}, draft, metadata=about)
+        os.replace(draft, path)
+    except OSError as error:
+        raise RaretokError(f"{path} cannot be written: {error.strerror or error}") from None
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def check_target(path: Path) -> None:
+    """Whether a table can be written there, asked before it is computed.
+
+    Raises:
+        RaretokError: another suffix, or a folder that does not exist.
+    """
     if path.suffix not in FORMATS:
         raise RaretokError(f"{path} is of no known format: choose a name that ends in {', '.join(FORMATS)}")
     if not path.parent.is_dir():
         raise RaretokError(f"the folder {path.parent} does not exist: make it first")
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    if path.suffix == ".csv":
-        table.to_csv(draft, index=False, float_format="%.9g")
-    elif path.suffix == ".json":
-        records = json.loads(table.to_json(orient="records", double_precision=10))
-        draft.write_text(json.dumps({"about": about, "neurons": records}, indent=1) + "\n", encoding="utf-8")
-    else:
-        from safetensors.numpy import save_file
-
-        numbers = table.assign(direction=np.where(table["direction"] == "boost", 1, -1))
-        save_file({str(c): np.ascontiguousarray(numbers[c].to_numpy()) for c in numbers}, draft, metadata=about)
-    os.replace(draft, path)

@@ -65,11 +65,17 @@ def scaling(table: pd.DataFrame) -> alt.LayerChart:
         tooltip=["factor", "band", alt.Tooltip("net", format=".5f")],
     )
     rare = part[(part["group"] == groups[0]) & (part["band"] == "rare")]
-    least = rare.loc[rare["net"].idxmin()]
-    best = f"{least['net']:+.4f} nats at a factor of {least['factor']:g}" if least["net"] < 0 else "no factor lowers it"
+    chosen = table[(table["group"] == groups[0]) & (table["band"] == "rare") & (table["half"] == "A")]
+    factor = float(chosen.loc[chosen["net"].idxmin(), "factor"])
+    least = rare[rare["factor"] == factor].iloc[0]
+    best = (
+        f"{least['net']:+.4f} nats at the factor that is best on half A, {factor:g}"
+        if factor != 1
+        else "no factor lowers it"
+    )
     return finish(
         alt.layer(ribbon, line).add_params(picked).properties(width="container", height=280),
-        f"Loss on rare targets when the {rare['size'].iloc[0]} neurons are scaled, at best: {best}",
+        f"Loss on rare targets when the {rare['size'].iloc[0]} neurons are scaled: {best}",
         "below 0 the loss is lower; exact; ribbons: 95 % by resampling documents; choose the neurons below",
         "Change of the loss on rare, matched and common targets when the neurons' activations are multiplied by a factor.",
     )

@@ -6,8 +6,9 @@ import altair as alt
 import pandas as pd
 
 from raretok.charts.claims import with_interval
-from raretok.charts.theme import finish, show_table
+from raretok.charts.theme import GREY, finish, show_table
 from raretok.claims import CLAIMS
+from raretok.cost import Model
 
 _FAMILY = alt.Color("architecture:N", title="family")
 _SIZE = alt.X("parameters:Q", scale=alt.Scale(type="log", nice=True), axis=alt.Axis(format="~s"), title="parameters")
@@ -121,6 +122,32 @@ def cost_table(studies: pd.DataFrame) -> Any:
     formats |= dict.fromkeys(("tokens read", "positions", "peak MiB"), "{:,.0f}")
     return show_table(
         table, formats, caption="minutes: of all computing that the study’s tables came from; peak MiB: of the process"
+    )
+
+
+def cost_fit(points: pd.DataFrame, model: Model) -> alt.LayerChart:
+    """Seconds measured against seconds predicted from other models (``cost.fit``)."""
+    shown = model.error.merge(points[["model", "windows", "parameters"]], on=["model", "windows"])
+    ends = [float(shown[["seconds", "predicted"]].min().min()), float(shown[["seconds", "predicted"]].max().max())]
+    scale = alt.Scale(type="log", domain=[ends[0] * 0.8, ends[1] * 1.25], nice=False)
+    line = alt.Chart(pd.DataFrame({"x": ends})).mark_line(color=GREY, strokeDash=[4, 3])
+    diagonal = line.encode(alt.X("x:Q", scale=scale), alt.Y("x:Q", scale=scale))
+    dots = (
+        alt.Chart(shown)
+        .mark_point(size=60)
+        .encode(
+            alt.X("predicted:Q", scale=scale, title="predicted from the other models (s)"),
+            alt.Y("seconds:Q", scale=scale, title="measured (s)"),
+            alt.Color("model:N", title=None),
+            alt.Shape("model:N", title=None),
+            tooltip=["model", "windows", alt.Tooltip("seconds", format=".1f"), alt.Tooltip("predicted", format=".1f")],
+        )
+    )
+    return finish(
+        alt.layer(diagonal, dots).properties(width="container", height=300),
+        "What a study costs can be told from its sizes",
+        f"{len(points)} studies; dashed: prediction and measurement agree",
+        "Measured against predicted seconds of studies of several models, on logarithmic axes, close to the diagonal.",
     )
 
 

@@ -89,7 +89,7 @@ def _shares(part: pd.DataFrame) -> str:
     ]
     rows = [(label, f"{row[column]:.1%}") for column, label in SHARES.items()]
     rows += [("norm of the output row", number(row["norm"])), ("LogitVar", number(row["logit_variance"]))]
-    return _table(rows) + (f"<p>It is {' and '.join(kind)} by the published criteria.</p>" if kind else "")
+    return _table(rows) + (f"<p>It is {' and '.join(kind)} by the criteria of this book.</p>" if kind else "")
 
 
 def _tokens(part: pd.DataFrame) -> str:

@@ -92,10 +92,13 @@ def remaining(table: pd.DataFrame) -> alt.LayerChart:
     )
     one = alt.Chart(pd.DataFrame({"x": [1.0]})).mark_rule(strokeDash=[4, 4], color=GREY).encode(x="x:Q")
     told = table[(table["group"] == "controlled")].set_index("path")["share"]
-    title = ", ".join(f"{share:.0%} with {path} held" for path, share in told.items()) or "no rare-token neurons"
+    title = (
+        ", ".join(f"{share:.0%} with {path} held" for path, share in told.items())
+        or "nothing to say: there are no controlled rare-token neurons"
+    )
     return finish(
         alt.layer(one, bars, points).properties(width="container", height=150),
         f"Of the rare-specific effect there remain {title}",
-        "chosen and oriented on half A, measured on half B; bars: 95 % by resampling documents",
+        "measured on half B; controlled: chosen and oriented on half A, published: chosen on all documents; bars: 95 % by resampling documents",
         "Share of the rare-specific effect that remains when the norm's scale or the log-unigram direction is frozen.",
     )

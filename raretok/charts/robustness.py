@@ -11,13 +11,17 @@ from raretok.stats.rankcurve import HEAD
 
 
 def agreement_table(table: pd.DataFrame, names: dict[str, str], caption: str) -> Any:
-    """Rank correlation with interval, correlation, and overlap of the first neurons, for any comparison of ``findings.robustness``.
+    """Rank correlation with interval – where there is one that is freed of noise, of that –, correlation, and overlap of the first neurons, for any comparison of ``findings.robustness``.
 
     ``names``: the columns that say what is compared, and their headings.
     """
     shown = table[list(names)].rename(columns=names)
-    shown["rank correlation [95 %]"] = [
-        with_interval(r, low, high) for r, low, high in zip(table["spearman"], table["low"], table["high"], strict=True)
+    judged = "corrected" if "corrected" in table else "spearman"
+    if judged == "corrected":
+        shown["rank correlation"] = table["spearman"].map("{:.2f}".format)
+    heading = "freed of noise [95 %]" if judged == "corrected" else "rank correlation [95 %]"
+    shown[heading] = [
+        with_interval(r, low, high) for r, low, high in zip(table[judged], table["low"], table["high"], strict=True)
     ]
     shown["correlation"], shown[f"Jaccard of the first {HEAD}"] = table["pearson"], table["jaccard"]
     return show_table(shown, {"correlation": "{:.2f}", f"Jaccard of the first {HEAD}": "{:.2f}"}, caption)

@@ -49,7 +49,7 @@ def _mimebundle(spec: dict[str, Any], **_: Any) -> dict[str, Any]:
     # The title is text of the page, where it wraps and can be found; the drawing holds the rest.
     title = spec.get("title", {})
     drawing = {key: value for key, value in spec.items() if key != "title"}
-    text = json.dumps(drawing, sort_keys=True, separators=(",", ":"), ensure_ascii=False).replace("</", "<\\/")
+    text = json.dumps(drawing, sort_keys=True, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     label = html.escape(str(spec.get("description", "chart")), quote=True)
     page = (
@@ -81,7 +81,9 @@ def show_table(
     ``formats``: by column a format or a function that makes HTML of a value; ``wrap`` lets long texts break into lines, otherwise a wide table scrolls.
     """
     digest = hashlib.sha256(table.to_json().encode()).hexdigest()[:8]
-    style = table.style.format(dict(formats or {}), escape="html", na_rep="–").hide(axis="index").set_uuid(digest)
+    shown = table.rename(columns=lambda name: html.escape(str(name)))
+    told: dict[Any, Any] = {html.escape(str(name)): how for name, how in (formats or {}).items()}
+    style = shown.style.format(told, escape="html", na_rep="–").hide(axis="index").set_uuid(digest)
     style = style.set_table_attributes(f'class="dataframe raretok-table{" wrap" * wrap}"')
     return style.set_caption(html.escape(caption)) if caption else style
 

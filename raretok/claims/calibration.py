@@ -46,9 +46,9 @@ Only C1 and C8 compare rare targets with others, so exchanged labels make no oth
 
 
 def calibration_table(rules: Collection[str]) -> pd.DataFrame:
-    """A row a rule: share of data sets on which it says *supported*.
+    """A row a rule: share of data sets on which it says *supported*, and of planted ones on which it says *not supported*.
 
-    Columns: ``rule``; one for each kind of data in which one of the claims is untrue (NaN where it is not); ``planted``; ``sets`` (of each of the former).
+    Columns: ``rule``; one for each kind of data in which one of the claims is untrue (NaN where it is not); ``planted``, ``planted, denied`` (NaN where it was not counted); ``sets`` (of each of the former).
 
     Raises:
         RaretokError: the results are missing.
@@ -68,6 +68,7 @@ def calibration_table(rules: Collection[str]) -> pd.DataFrame:
             | {k.replace("half_normal", "half-normal"): share for k, share in shares.items()}
             | {
                 "planted": found[rule, plant]["supported"],
+                "planted, denied": found[rule, plant].get("denied", float("nan")),
                 "sets": min(found[rule, k]["sets"] for k in nulls),
             }
         )

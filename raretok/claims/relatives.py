@@ -12,7 +12,7 @@ def relatives(evidence: Evidence) -> Judgement:
     row = pick(evidence.kinship, "controlled", kind="either")
     told = pick(evidence.kinship, "published", kind="either")
     published = NAN if told is None else told["share"]
-    says = "–" if told is None else "yes" if told["p"] <= LEVEL else "no"
+    says = "–" if told is None else "yes" if told["p"] <= LEVEL and told["share"] > MOST else "no"
     if row is None or not row["size"]:
         why = "no neuron is a rare-token neuron by the controlled definition"
         return Judgement(published, says, NAN, NAN, NAN, 0, NAN, Verdict.OPEN, why)

@@ -1,12 +1,14 @@
 """Rules of C20, C22 and C23: groups against single neurons, kinds of ablation, and layers."""
 
+import numpy as np
+
 from raretok.claims.coactivation import NAN
 from raretok.claims.verdicts import LEVEL, Evidence, Judgement, Verdict
 
-OVERLAP = 0.5
-"""Jaccard similarity above which two groups are much the same."""
+OVERLAP = 1 / 3
+"""Jaccard similarity above which two groups are much the same: half the members of each are in the other."""
 SIMILAR = 0.8
-"""Rank correlation from which two kinds of ablation say the same of the neurons."""
+"""Rank correlation, freed of noise, from which two kinds of ablation say the same of the neurons."""
 
 
 def best_group(evidence: Evidence) -> Judgement:
@@ -36,15 +38,15 @@ def any_ablation(evidence: Evidence) -> Judgement:
     part = table[(table["band"] == "rare with controls") & (table["first"] == "mean")] if len(table) else table
     if not len(part):
         return Judgement(NAN, "–", NAN, NAN, NAN, 0, NAN, Verdict.OPEN, "there are no rare targets with controls")
-    row = dict(part.sort_values("spearman").iloc[0])
+    row = dict(part.sort_values("high").iloc[0])
     which = f"mean and {row['second']} ablation"
-    if row["low"] >= SIMILAR:
+    if (part["low"] >= SIMILAR).all():
         verdict, why = Verdict.SUPPORTED, "all kinds of ablation rank the neurons alike"
     elif row["high"] < SIMILAR:
         verdict, why = Verdict.AGAINST, f"{which} rank the neurons differently"
     else:
-        verdict, why = Verdict.OPEN, f"whether {which} rank the neurons alike, the data cannot tell"
-    return Judgement(NAN, "–", row["spearman"], row["low"], row["high"], int(row["neurons"]), NAN, verdict, why)
+        verdict, why = Verdict.OPEN, "whether all kinds of ablation rank the neurons alike, the data cannot tell"
+    return Judgement(NAN, "–", row["corrected"], row["low"], row["high"], int(row["neurons"]), NAN, verdict, why)
 
 
 def last_layer(evidence: Evidence) -> Judgement:
@@ -53,11 +55,15 @@ def last_layer(evidence: Evidence) -> Judgement:
     table = evidence.layer_effects
     if len(table) < 2:
         return Judgement(NAN, "–", NAN, NAN, NAN, 0, NAN, Verdict.OPEN, "there is no other layer to compare with")
+    if not np.isfinite(table["energy"]).all():
+        return Judgement(
+            NAN, "–", NAN, NAN, NAN, 0, NAN, Verdict.OPEN, "too few rare targets with controls in its windows"
+        )
     row = dict(table.iloc[-1])
     first = int(table["energy"].argmax())
     if row["above"] >= 1 - LEVEL and row["low"] > 0:
         verdict, why = Verdict.SUPPORTED, "no other layer has as much, in 95 of 100 resamples"
-    elif row["above"] <= LEVEL:
+    elif row["ahead"]:
         verdict, why = Verdict.AGAINST, f"another layer has more (most: layer {first} of 0 to {len(table) - 1})"
     else:
         verdict, why = (

@@ -1,5 +1,7 @@
 """Rules of C17 and C18: what attention heads do to the rare-token neurons."""
 
+import numpy as np
+
 from raretok.claims.coactivation import NAN, NO_GROUP, pick
 from raretok.claims.verdicts import Evidence, Judgement, Verdict
 
@@ -20,7 +22,8 @@ def no_routing(evidence: Evidence) -> Judgement:
     says = "–" if told is None else "yes" if published >= SIMILAR else "no"
     if rho is None or gap is None:
         return Judgement(published, says, NAN, NAN, NAN, 0, NAN, Verdict.OPEN, NO_GROUP)
-    if rho["high"] < SIMILAR:
+    # Noise makes any two rankings differ: no more than SIMILAR of what two halves of the documents agree in can be asked.
+    if rho["high"] < np.minimum(SIMILAR, SIMILAR * rho["ceiling"]):
         verdict, why = Verdict.AGAINST, "other heads influence them at rare targets than at common ones"
     elif gap["low"] > WORTH or gap["high"] < -WORTH:
         verdict, why = Verdict.AGAINST, "the same heads, but their influence is otherwise concentrated at rare targets"
@@ -38,7 +41,7 @@ def layer_against_head(evidence: Evidence) -> Judgement:
     row, told = (pick(evidence.routing, group, statistic="ratio") for group in ("controlled", "published"))
     average = pick(evidence.routing, "controlled", statistic="average_ratio")
     published = NAN if told is None else told["estimate"]
-    says = "–" if told is None else "yes" if published > 1 else "no"
+    says = "–" if told is None else "yes" if published >= ALL else "no"
     if row is None or average is None:
         return Judgement(published, says, NAN, NAN, NAN, 0, NAN, Verdict.OPEN, NO_GROUP)
     if row["low"] >= ALL:

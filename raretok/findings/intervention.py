@@ -35,6 +35,8 @@ CHOICE = 1e-3
 SIZES = (1, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 CONTROLS = 3
 """Groups of each kind that a pruned group is compared with."""
+WORSE = 0.25
+"""A setting keeps common targets if they lose, interval included, no more than this share of what rare ones gain."""
 SETTINGS = (0.0, 0.25, 0.5, 0.75, 1.25, 1.5, 1.75, 2.0)
 """What activations are multiplied by; 1 changes nothing."""
 
@@ -214,7 +216,7 @@ def best_setting(table: pd.DataFrame, tested: pd.DataFrame | None = None) -> pd.
         table: ``scaling``, which the factor is chosen from.
         tested: another corpus's ``scaling`` of the same groups, whose half B is reported instead.
 
-    Columns: ``group``, ``size``, ``factor`` (1 if none lowers it), and on half B ``rare``, ``rare_low``, ``rare_high``, ``common``, ``common_low``, ``common_high``; ``holds`` (beyond chance, rare is below 0 and common is not above).
+    Columns: ``group``, ``size``, ``factor`` (1 if none lowers it), and on half B ``rare``, ``rare_low``, ``rare_high``, ``common``, ``common_low``, ``common_high``; ``holds`` (beyond chance, rare is below 0, and common is not above ``WORSE`` of what rare gains).
     """
     rows = []
     tested = table if tested is None else tested
@@ -234,7 +236,7 @@ def best_setting(table: pd.DataFrame, tested: pd.DataFrame | None = None) -> pd.
                     f"{band}_low": b.loc[band, "low"],
                     f"{band}_high": b.loc[band, "high"],
                 }
-            row["holds"] = bool(row["rare_high"] < 0 and row["common_low"] <= 0)
+            row["holds"] = bool(row["rare_high"] < 0 and row["common_high"] <= -WORSE * row["rare"])
         else:
             row |= {f"{band}{end}": 0.0 for band in ("rare", "common") for end in ("", "_low", "_high")} | {
                 "holds": False

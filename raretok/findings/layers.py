@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from scipy import stats
 
-from raretok.stats.resampling import interval, ratio, split_halves, top
+from raretok.stats.resampling import interval, ratio, resample_within, split_halves, top
 
 BANDS = ("rare with controls", "matched")
 WINDOWS = 24
@@ -47,22 +47,25 @@ def layer_effects(data: Attributions, seed: int, resamples: int = RESAMPLED) -> 
 
     Columns: ``layer``; ``energy``: Σ over neurons of S_A·S_B, an estimate of Σ S² without the noise's share (nats²), median over random halves, with ``low`` and ``high`` (95 %, documents resampled within
     halves); ``share`` of all layers' (0…1, negative energies count as 0); ``reliability`` of S; ``neurons`` of the first 33 by |S| of the layer among the first 33 of all; ``above`` (share of the resamples in
-    which no other layer has as much).
+    which no other layer has as much); ``ahead`` (whether some other layer has more, beyond chance: 5 % over all the others).
     """
     windows = len(data.weight)
     halves = split_halves(windows, 50, seed)
     energies = _energy(data, halves, 1 - halves)
-    energy = np.nanmedian(energies, axis=0)
+    energy = np.full(len(data.net), np.nan)
+    if (there := np.isfinite(energies).all(1)).any():
+        energy = np.median(energies[there], axis=0)
     rng = np.random.default_rng([seed, 12])
     half = halves[rng.integers(0, len(halves), resamples)]
-    a, b = _within(half, rng), _within(1 - half, rng)
+    a, b = resample_within(half, rng), resample_within(1 - half, rng)
     drawn = _energy(data, a, b)
     drawn = drawn[np.isfinite(drawn).all(1)]
-    ends = [interval(float(e), drawn[:, k]) for k, e in enumerate(energy)]
+    ends = [interval(float(e), drawn[:, k], units=windows // 2) for k, e in enumerate(energy)]
     positive = np.maximum(energy, 0)
     whole = data.specific(np.ones((1, windows)))[0]
     first = top(np.abs(whole).ravel(), 33).reshape(whole.shape).sum(1)
-    above = (drawn.argmax(1)[:, None] == np.arange(len(energy))).mean(0)
+    most = drawn.argmax(1) if len(drawn) else np.zeros(0)
+    above = (most[:, None] == np.arange(len(energy))).sum(0) / max(len(drawn), 1)
     return pd.DataFrame(
         {"layer": np.arange(len(energy)), "energy": energy, "low": [e[0] for e in ends], "high": [e[1] for e in ends]}
         | {
@@ -70,15 +73,23 @@ def layer_effects(data: Attributions, seed: int, resamples: int = RESAMPLED) -> 
             "reliability": _reliability(data, halves),
             "neurons": first,
             "above": above,
+            "ahead": _ahead(energy, drawn),
         }
         | {"windows": windows}
     )
 
 
-def _within(half: Float[ndarray, "draw window"], rng: np.random.Generator) -> Float[ndarray, "draw window"]:
-    """Resample each draw's half of the windows."""
-    size = half.sum(1).astype(int)
-    return np.stack([rng.multinomial(n, h / n) for n, h in zip(size, half, strict=True)]).astype(float)
+def _ahead(energy: Float[ndarray, " layer"], drawn: Float[ndarray, "draw layer"]) -> list[bool]:
+    """Of every layer, whether some other has more, beyond what chance makes the largest of so many differences."""
+    found = []
+    for k in range(len(energy)):
+        others = np.delete(np.arange(len(energy)), k)
+        more, spread = (
+            energy[others] - energy[k],
+            (drawn[:, others] - drawn[:, [k]]).std(0) if len(drawn) > 1 else np.inf,
+        )
+        found.append(bool((more > stats.norm.isf(0.05 / max(len(others), 1)) * spread).any()))
+    return found
 
 
 def _energy(
@@ -93,7 +104,8 @@ def _reliability(data: Attributions, halves: Float[ndarray, "split window"]) -> 
     first, second = (x - x.mean(2, keepdims=True) for x in map(data.specific, (halves, 1 - halves)))
     with np.errstate(invalid="ignore", divide="ignore"):
         r = (first * second).sum(2) / np.sqrt((first**2).sum(2) * (second**2).sum(2))
-    return np.asarray(np.nanmedian(2 * r / (1 + r), axis=0))
+        r = 2 * r / (1 + r)
+    return np.median(r[np.isfinite(r).all(1)], axis=0) if np.isfinite(r).all(1).any() else np.full(r.shape[1], np.nan)
 
 
 def against_exact(

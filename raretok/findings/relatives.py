@@ -157,7 +157,7 @@ def overlap(kinds: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
 
 
 def remaining(outputs: Mapping[str, Halves], found: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """What remains of the rare-specific effect with a path held; chosen and oriented by half A, measured on half B; a row a group and path.
+    """What remains of the rare-specific effect with a path held, measured on half B and oriented by half A, by which controlled neurons are also chosen (published ones are chosen on all documents); a row a group and path.
 
     Columns: ``group`` (controlled, published), ``size``, ``path``, ``total`` and ``direct`` (mean over the group of the rare-specific effect in the direction that half A says, nats), ``share`` (direct / total) with
     ``low`` and ``high`` (95 %, documents resampled).

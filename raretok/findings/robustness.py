@@ -12,7 +12,15 @@ from scipy import stats
 
 from raretok.findings.identification import Halves
 from raretok.stats.rankcurve import HEAD
-from raretok.stats.resampling import bootstrap_counts, bootstrap_ratio, interval, ratio, split_halves, top
+from raretok.stats.resampling import (
+    bootstrap_counts,
+    bootstrap_ratio,
+    interval,
+    ratio,
+    resample_within,
+    split_halves,
+    top,
+)
 
 KINDS = ("mean", "zero", "resample")
 FRACTIONS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
@@ -34,7 +42,10 @@ def _ranks(x: Float[ndarray, "draw neuron"]) -> Float[ndarray, "draw neuron"]:
 
 
 def _spearman(a: Float[ndarray, "draw neuron"], b: Float[ndarray, "draw neuron"]) -> Float[ndarray, " draw"]:
-    x, y = _ranks(a), _ranks(b)
+    return _correlation(_ranks(a), _ranks(b))
+
+
+def _correlation(x: Float[ndarray, "draw neuron"], y: Float[ndarray, "draw neuron"]) -> Float[ndarray, " draw"]:
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray((x * y).sum(1) / np.sqrt((x**2).sum(1) * (y**2).sum(1)))
 
@@ -71,18 +82,37 @@ def compare(
 def replacements(kinds: Mapping[str, Halves], seed: int) -> pd.DataFrame:
     """Net effects under different kinds of ablation, at the same positions; a row a band and pair of kinds.
 
-    Columns: ``band``, ``first``, ``second``, ``neurons`` and those of ``compare``; ``ceiling`` (rank correlation of mean ablation between halves of the documents, Spearman–Brown corrected: what agrees
-    no better than this may be noise).
+    Columns: ``band``, ``first``, ``second``, ``neurons``, ``spearman``, ``pearson`` and ``jaccard`` of ``compare``; ``corrected`` with ``low`` and ``high`` (95 %): the rank correlation freed of noise, from halves of the documents – across the kinds,
+    over the geometric mean of that within each. The kinds share positions, so ``spearman`` holds noise that they have in common and lacks what they have not.
     """
     records = []
+    rng = np.random.default_rng([seed, 15])
     for band in ("rare with controls", "matched"):
         halves = split_halves(len(kinds["mean"].half), SPLITS, seed)
-        r = np.nanmedian(_spearman(*(bootstrap_ratio(*kinds["mean"].of(band), h) for h in (halves, 1 - halves))))
+        drawn = halves[rng.integers(0, SPLITS, RANKED)]
+        pairs = ((halves, 1 - halves), (resample_within(drawn, rng), resample_within(1 - drawn, rng)))
+        ranks = {
+            k: [tuple(_ranks(bootstrap_ratio(*kinds[k].of(band), h)) for h in pair) for pair in pairs] for k in kinds
+        }
         for a, b in combinations(kinds, 2):
             found = compare(kinds[a].of(band), kinds[b].of(band), seed)
+            del found["low"], found["high"]
+            over_splits, over_draws = (_corrected(x, y) for x, y in zip(ranks[a], ranks[b], strict=True))
+            estimate = float(np.nanmedian(over_splits)) if np.isfinite(over_splits).any() else float("nan")
+            low, high = interval(estimate, over_draws)
             record: dict[str, Any] = {"band": band, "first": a, "second": b, "neurons": kinds[a].sums.net.shape[2]}
-            records.append(record | found | {"ceiling": float(2 * r / (1 + r))})
+            records.append(record | found | {"corrected": estimate, "low": low, "high": high})
     return pd.DataFrame(records)
+
+
+def _corrected(
+    first: tuple[Float[ndarray, "draw neuron"], ...], second: tuple[Float[ndarray, "draw neuron"], ...]
+) -> Float[ndarray, " draw"]:
+    """Correlation of two kinds' ranks freed of noise; ``first``, ``second``: centred ranks in either half. NaN where a kind does not agree with itself."""
+    across = (_correlation(first[0], second[1]) + _correlation(second[0], first[1])) / 2
+    within = np.maximum(_correlation(*first), 0) * np.maximum(_correlation(*second), 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(within > 0, across / np.sqrt(within), np.nan)
 
 
 def definitions(data: Halves, seed: int) -> pd.DataFrame:

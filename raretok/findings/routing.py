@@ -99,7 +99,10 @@ def routing(data: Influences, groups: Groups, matching: pd.DataFrame, seed: int,
         ceiling = _ceiling(heads, data.weight, seed)
         for statistic in STATISTICS:
             low, high = interval(
-                found[statistic], resampled[statistic], most=1.0 if statistic == "similarity" else np.inf
+                found[statistic],
+                resampled[statistic],
+                most=1.0 if statistic == "similarity" else np.inf,
+                units=windows,
             )
             record: dict[str, Any] = {"group": name, "size": len(group.ids), "heads": len(heads), "windows": windows}
             record |= {"statistic": statistic, "estimate": found[statistic], "low": low, "high": high}
@@ -139,7 +142,7 @@ def heads(data: Influences, members: Int[ndarray, " n"], seed: int) -> pd.DataFr
     whole = _means(sums, data.weight, np.ones((1, windows)))[0]
     drawn = _means(sums, data.weight, bootstrap_counts(windows, RESAMPLED, seed))
     gap, gaps = whole[:, 0] - whole[:, 1], drawn[..., 0] - drawn[..., 1]
-    ends = [interval(float(g), gaps[:, k]) for k, g in enumerate(gap)]
+    ends = [interval(float(g), gaps[:, k], units=windows) for k, g in enumerate(gap)]
     index = np.arange(len(sums))
     return pd.DataFrame(
         {"layer": index // data.by_layer, "head": index % data.by_layer, "rare": whole[:, 0], "common": whole[:, 1]}

@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
 from scipy import stats
+from scipy.stats import norm, t
 
 RESAMPLES = 1000
 SPLITS = 200
@@ -45,7 +46,11 @@ def row_range(
 
 
 def interval(
-    estimate: float, resampled: Float[ndarray, " resample"], moved: bool = True, most: float = np.inf
+    estimate: float,
+    resampled: Float[ndarray, " resample"],
+    moved: bool = True,
+    most: float = np.inf,
+    units: int | None = None,
 ) -> tuple[float, float]:
     """95 % interval: quantiles of the resamples, moved so that their median is the estimate; NaN if half of them are missing.
 
@@ -56,18 +61,27 @@ def interval(
         resampled: of each resample; NaN where it has none.
         moved: False leaves the quantiles where they are.
         most: the largest value that the statistic can have.
+        units: how many were resampled, where they are few: quantiles of resamples are too narrow by √((n−1)/n) and by the normal in the place of Student's t.
     """
     if not np.isfinite(estimate) or np.isfinite(resampled).mean() <= 0.5:
         return float("nan"), float("nan")
     low, middle, high = np.nanpercentile(resampled, [2.5, 50, 97.5])
     by = estimate - middle if moved else 0.0
-    return float(min(low + by, most)), float(min(high + by, most))
+    wide = 1.0 if units is None else float(t.ppf(0.975, units - 1) / norm.ppf(0.975) * np.sqrt(units / (units - 1)))
+    low, high = (middle + by + wide * (end - middle) for end in (low, high))
+    return float(min(low, most)), float(min(high, most))
 
 
 def split_halves(documents: int, splits: int, seed: int) -> Float[ndarray, "split document"]:
     """Random halves: 1 for documents of the first half, 0 for the second."""
     generator = np.random.default_rng(seed)
     return generator.permuted(np.tile(np.arange(documents) % 2, (splits, 1)), axis=1).astype(float)
+
+
+def resample_within(half: Float[ndarray, "draw document"], rng: np.random.Generator) -> Float[ndarray, "draw document"]:
+    """Of every draw, how often each document of its half (marked 1) is drawn when the half is resampled."""
+    size = half.sum(1).astype(int)
+    return np.stack([rng.multinomial(n, h / n) for n, h in zip(size, half, strict=True)]).astype(float)
 
 
 def reliability(

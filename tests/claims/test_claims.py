@@ -10,7 +10,8 @@ import pytest
 
 from raretok import RaretokError
 from raretok.ablation import DocumentSums
-from raretok.claims import CLAIMS, RANK_CURVE, Evidence, Verdict, calibration, judge
+from raretok.claims import CLAIMS, RANK_CURVE, Evidence, Verdict, calibration, judge, robustness
+from raretok.claims import routing as rules
 from raretok.findings import layers, regimes, routing
 from raretok.findings.emergence import departures
 from raretok.findings.identification import Halves
@@ -180,13 +181,52 @@ def test_claims_without_their_table_are_left_out(real):
 
 def test_the_committed_calibration_holds_every_rule_to_its_levels():
     table = calibration.calibration_table([c.id for c in CLAIMS]).set_index("rule")
-    nulls = table.drop(columns=["planted", "sets"])
+    nulls = table.drop(columns=["planted", "planted, denied", "sets"])
     assert table.loc[table.index != "C15", "sets"].min() >= 500
     assert (nulls.max(axis=1) <= 0.07).all()  # 5 % and two standard errors of 500
     assert (table["planted"] >= 0.9).all()
+    assert (table["planted, denied"].dropna() <= 0.05).all()
 
 
 def test_a_missing_calibration_says_how_to_make_it(monkeypatch, tmp_path):
     monkeypatch.setattr(calibration, "RESULTS", tmp_path / "calibration.csv")
     with pytest.raises(RaretokError, match="make calibration"):
         calibration.calibration_table(RANK_CURVE)
+
+
+def replaced(*rows):
+    table = pd.DataFrame(rows, columns=["second", "corrected", "low", "high"]).assign(
+        band="rare with controls", first="mean", neurons=100, spearman=0.5
+    )
+    nothing = pd.DataFrame()
+    return Evidence(nothing, nothing, nothing, nothing, replacements=table)
+
+
+@pytest.mark.parametrize(
+    ("rows", "verdict"),
+    [
+        ([("zero", 0.95, 0.9, 1.0), ("resample", 0.9, 0.85, 1.0)], Verdict.SUPPORTED),
+        ([("zero", 0.82, 0.81, 0.83), ("resample", 0.83, 0.70, 0.90)], Verdict.OPEN),
+        ([("zero", 0.70, 0.50, 0.85), ("resample", 0.72, 0.70, 0.74)], Verdict.AGAINST),
+        ([("zero", np.nan, np.nan, np.nan), ("resample", 0.9, 0.85, 1.0)], Verdict.OPEN),
+    ],
+)
+def test_every_kind_of_ablation_must_agree_and_one_that_does_not_is_enough(rows, verdict):
+    assert robustness.any_ablation(replaced(*rows)).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("estimate", "low", "high", "ceiling", "verdict"),
+    [
+        (0.95, 0.9, 0.97, 0.96, Verdict.SUPPORTED),
+        (0.41, 0.17, 0.61, 0.42, Verdict.OPEN),  # no lower than noise makes it
+        (0.41, 0.17, 0.61, 0.95, Verdict.AGAINST),
+        (0.41, 0.17, 0.61, np.nan, Verdict.OPEN),
+    ],
+)
+def test_heads_that_differ_no_more_than_noise_makes_them_are_no_routing(estimate, low, high, ceiling, verdict):
+    rho = {"estimate": estimate, "low": low, "high": high, "ceiling": ceiling, "statistic": "similarity"}
+    gap = {"estimate": 0.0, "low": -0.01, "high": 0.01, "ceiling": np.nan, "statistic": "gini_difference"}
+    table = pd.DataFrame([rho, gap]).assign(group="controlled", heads=30, matched=0.5)
+    nothing = pd.DataFrame()
+    assert rules.no_routing(Evidence(nothing, nothing, nothing, nothing, routing=table)).verdict == verdict

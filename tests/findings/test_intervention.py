@@ -98,7 +98,7 @@ def test_the_best_setting_is_chosen_on_a_and_reported_on_b():
     values = {("A", 0.5, "rare"): -1.0, ("A", 0.5, "common"): -0.1, ("A", 2.0, "rare"): -3.0, ("A", 2.0, "common"): 0.1}
     values |= {
         ("B", 0.5, "rare"): -0.5,
-        ("B", 0.5, "common"): 0.05,
+        ("B", 0.5, "common"): 0.01,
         ("B", 2.0, "rare"): -3.0,
         ("B", 2.0, "common"): -1.0,
     }

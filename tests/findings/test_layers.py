@@ -37,6 +37,28 @@ def test_noise_has_no_energy_on_average():
     assert covered > 0.8
 
 
+def test_the_largest_of_many_noisy_layers_is_not_ahead_of_the_last():
+    rng = np.random.default_rng(0)
+    ahead = []
+    for seed in range(20):
+        data = layers.Attributions(rng.standard_normal((30, 24, 2, 40)), np.full((24, 2), 5.0))
+        ahead.append(layers.layer_effects(data, seed, resamples=200)["ahead"].iloc[-1])
+    assert np.mean(ahead) <= 0.15
+
+
+def test_a_larger_earlier_layer_is_ahead_and_nothing_is_ahead_of_it():
+    table = layers.layer_effects(made(3, (0, 3, 0, 1)), 0, resamples=200)
+    assert table["ahead"].tolist() == [True, False, True, True]
+
+
+def test_windows_without_rare_targets_have_no_energy():
+    data = made(4, (1, 1, 1, 1))
+    data.weight[1:, 0] = 0
+    table = layers.layer_effects(data, 0, resamples=50)
+    assert table["energy"].isna().all()
+    assert not table["ahead"].any()
+
+
 def test_energy_and_specific_effects_by_hand():
     net = np.array([[[[2.0], [1.0]], [[6.0], [1.0]]]])  # one layer, two windows, two bands, one neuron
     data = layers.Attributions(net, np.array([[1.0, 1.0], [2.0, 1.0]]))

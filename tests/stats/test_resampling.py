@@ -114,3 +114,16 @@ def test_exchanging_labels_makes_bands_alike_and_keeps_their_sum():
     assert a.shape == b.shape == (500, 3)
     assert abs((a - b).mean()) < 0.05
     assert np.allclose(a + b, rare[0].sum(0) + other[0].sum(0))
+
+
+def test_intervals_from_few_units_cover_as_often_as_they_say():
+    rng = np.random.default_rng(0)
+    held = {None: [], 8: []}
+    for seed in range(600):
+        data = rng.standard_normal(8)
+        means = bootstrap_ratio(data[:, None], np.ones(8), bootstrap_counts(8, 400, seed))[:, 0]
+        for units, found in held.items():
+            low, high = interval(float(data.mean()), means, units=units)
+            found.append(low <= 0 <= high)
+    assert np.mean(held[None]) < 0.92
+    assert 0.93 <= np.mean(held[8]) <= 0.975

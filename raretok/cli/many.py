@@ -1,0 +1,87 @@
+"""Commands about many studies, and chapters executed for one."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from raretok.cli.options import Json, print_rows, with_study_options
+from raretok.errors import RaretokError
+
+app = typer.Typer()
+
+
+@app.command()
+def sweep(
+    path: Annotated[Path, typer.Argument(help="what to measure", metavar="SWEEP")] = Path("sweep.yml"),
+    out: Annotated[Path, typer.Option(help="where notebooks, pages, tables and logs go")] = Path("sweep"),
+    profile: Annotated[str, typer.Option(help="local, slurm, or the folder of a Snakemake profile")] = "local",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be done")] = False,
+) -> None:
+    """Measure many studies and execute chapters for them, here or on a cluster; the same command goes on after an interruption."""
+    from raretok.workflow import run_sweep
+
+    rows, failed = run_sweep(path, out, profile, dry_run)
+    if dry_run:
+        return
+    print_rows(rows, False)
+    if not failed:
+        typer.echo(f"\nThe comparison and all chapters: {out / 'book' / 'index.html'}")
+        return
+    for log in failed:
+        typer.echo(f"failed: see {log}", err=True)
+    raise typer.Exit(1)
+
+
+@app.command(hidden=True)
+def job(
+    task: str,
+    name: Annotated[str, typer.Argument()] = "",
+    part: Annotated[str, typer.Argument()] = "",
+    path: Annotated[Path, typer.Option("--sweep")] = Path("sweep.yml"),
+    out: Annotated[Path, typer.Option()] = Path("sweep"),
+) -> None:
+    """One job of a sweep, as Snakemake starts it."""
+    from raretok.jobs import run_job
+    from raretok.sweep import load_sweep
+
+    run_job(task, load_sweep(path), out, name, part)
+
+
+@app.command()
+@with_study_options
+def report(
+    study: Any,
+    chapters: Annotated[str, typer.Option(help="which, with commas between; by default all that take a model")] = "",
+    out: Annotated[Path, typer.Option(help="folder for the notebooks and, in html/, the pages")] = Path("report"),
+) -> None:
+    """Execute the book's chapters for a model and make pages of them; measures first if need be."""
+    from raretok.report import chapter_names, execute, render
+
+    names = chapters.split(",") if chapters else [n for n in chapter_names() if n not in ("index", "training")]
+    for number, name in enumerate(names):
+        typer.echo(f"{name} ({number + 1} of {len(names)})", err=True)
+        execute(name, study.config, out / f"{name}.ipynb", study.store)
+    made = [out / f"{name}.ipynb" for name in names]
+    page = render(
+        f"Rare-token neurons of {study.entry.name}", made[0], {"Chapters": made[1:]} if made[1:] else {}, out / "html"
+    )
+    typer.echo(f"{page}")
+
+
+@app.command()
+def compare(
+    store: Annotated[Path | None, typer.Option(help="results folder; else $RARETOK_STORE or .raretok")] = None,
+    as_json: Json = False,
+) -> None:
+    """Print the verdicts of every study in the results folder side by side."""
+    from raretok.charts.claims import MARKS, sign_table
+    from raretok.store import Store
+    from raretok.summary import read_summaries
+
+    claims = read_summaries(Store(store)).claims
+    if claims.empty:
+        raise RaretokError("no studies in the results folder: `raretok claims MODEL` or `raretok sweep` leaves some")
+    print_rows((claims if as_json else sign_table(claims)).to_dict("records"), as_json)
+    if not as_json:
+        typer.echo("\n" + "; ".join(f"{sign} {verdict}" for verdict, (sign, _) in MARKS.items()))

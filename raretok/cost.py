@@ -1,0 +1,96 @@
+"""What a study's effects cost: operations counted by formula, seconds and memory by rates fitted to measurements."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy import ndarray
+from scipy.optimize import nnls
+
+from raretok.errors import RaretokError
+
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "cost.csv"
+"""Measured by ``benchmarks/cost.py``, a row a study: its sizes, ``seconds``, ``peak_mib``, and ``gflops``, the machine's rate of matrix products."""
+PARTS = ("forward", "ablation")
+
+
+def read_points(path: Path = RESULTS) -> pd.DataFrame:
+    """The measured studies.
+
+    Raises:
+        RaretokError: they are not there.
+    """
+    if not path.is_file():
+        raise RaretokError(f"{path} is missing: `make cost` measures it, or clone the book's repository again")
+    return pd.read_csv(path)
+
+
+def operations(sizes: Mapping[str, Any] | pd.DataFrame) -> dict[str, Any]:
+    """Floating-point operations of the two parts, from ``Study.sizes`` (numbers or columns).
+
+    ``forward``: 2 · parameters · tokens. ``ablation``: positions · vocab · (2 d_model + 4 neurons) – the logits, and the two products
+    of the second-order pass.
+    """
+    forward = 2.0 * sizes["parameters"] * sizes["tokens"]
+    ablation = 1.0 * sizes["positions"] * sizes["vocab"] * (2.0 * sizes["d_model"] + 4.0 * sizes["neurons"])
+    return {"forward": forward, "ablation": ablation}
+
+
+@dataclass(frozen=True)
+class Model:
+    """Seconds = fixed + Σ operations / (share · rate); MiB = fixed + by parameter + by activation kept.
+
+    ``fixed_seconds``; ``share``: of the machine's rate of matrix products that each of ``PARTS`` reaches; ``memory``: MiB, and bytes
+    for each parameter and each activation; ``error``: relative, of every study predicted from the others (seconds, MiB).
+    """
+
+    fixed_seconds: float
+    share: dict[str, float]
+    memory: tuple[float, float, float]
+    error: pd.DataFrame
+
+    def seconds(self, sizes: Mapping[str, Any], gflops: float, checkpoints: int = 1) -> float:
+        """Seconds on a machine with this rate of matrix products (10⁹ a second), if each part reaches the same share of it."""
+        work = operations(sizes)
+        return checkpoints * float(
+            self.fixed_seconds + sum(work[p] / (self.share[p] * gflops * 1e9) for p in PARTS if self.share[p] < np.inf)
+        )
+
+    def mebibytes(self, sizes: Mapping[str, Any]) -> float:
+        """Peak memory in MiB."""
+        return float(_memory_terms(sizes) @ np.array(self.memory))
+
+
+def _memory_terms(sizes: Mapping[str, Any] | pd.DataFrame) -> ndarray:
+    kept = sizes["tokens"] * (sizes["neurons"] + sizes["d_model"])
+    return np.stack(np.broadcast_arrays(1.0, sizes["parameters"] / 2**20, kept / 2**20), -1).astype(float)
+
+
+def fit(points: pd.DataFrame) -> Model:
+    """Non-negative least squares of the relative error; ``error`` has ``model``, ``windows``, ``seconds``, ``predicted``, ``relative``, ``memory`` (relative) by leaving each model out."""
+    work = operations(points)
+    times = np.stack([np.ones(len(points)), *(work[p] / (points["gflops"] * 1e9) for p in PARTS)], -1)
+    memory = _memory_terms(points)
+    rows = []
+    for model in points["model"].unique():
+        out = (points["model"] == model).to_numpy()
+        predicted = times[out] @ _relative(times[~out], points["seconds"].to_numpy()[~out])
+        size = memory[out] @ _relative(memory[~out], points["peak_mib"].to_numpy()[~out])
+        rows.append(
+            points.loc[out, ["model", "windows", "seconds"]].assign(
+                predicted=predicted,
+                relative=predicted / points.loc[out, "seconds"] - 1,
+                memory=size / points.loc[out, "peak_mib"] - 1,
+            )
+        )
+    fixed, *inverse = _relative(times, points["seconds"].to_numpy())
+    share = {p: 1 / x if x > 0 else np.inf for p, x in zip(PARTS, inverse, strict=True)}
+    sizes = _relative(memory, points["peak_mib"].to_numpy())
+    return Model(float(fixed), share, (float(sizes[0]), float(sizes[1]), float(sizes[2])), pd.concat(rows))
+
+
+def _relative(terms: ndarray, value: ndarray) -> ndarray:
+    return np.asarray(nnls(terms / value[:, None], np.ones(len(value)))[0])
