@@ -22,7 +22,7 @@ book: $(VENV)/.book
 	@echo "The book is at $(CURDIR)/_build/html/index.html"
 
 test: $(VENV)/.dev book
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -57,7 +57,7 @@ rule all:
         [OUT / "forgotten" / f"{name}.json" for line, keep in LINES if not keep for name in LINES[line, keep]],
 
 
-# A checkpoint from the hub, where the sweep asks for it; the hub may be busy, so it is tried again.
+# A checkpoint from the hub, where the sweep asks for it; the hub may be busy, then it is tried again.
 rule fetch:
     message:
         "fetch {wildcards.job}"
@@ -67,7 +67,6 @@ rule fetch:
         OUT / "fetched" / "{job}.json",
     log:
         OUT / "logs" / "fetch" / "{job}.log",
-    retries: 5
     resources:
         downloads=1,
     shell:
@@ -84,7 +83,6 @@ rule share:
         OUT / "shares" / "{job}" / "{part}.done",
     log:
         OUT / "logs" / "share" / "{job}" / "{part}.log",
-    retries: 2
     threads: 2
     resources:
         mem_mb=size("mem_mb"),
@@ -105,7 +103,6 @@ rule measure:
         OUT / "studies" / "{job}.json",
     log:
         OUT / "logs" / "measure" / "{job}.log",
-    retries: 2
     threads: 2
     resources:
         mem_mb=size("mem_mb"),
@@ -115,7 +112,7 @@ rule measure:
         "{RUN} measure {wildcards.job} {WHERE} > {log} 2>&1"
 
 
-# One chapter for one study, as an executed notebook; kernels started at the same time may want the same port: tried again.
+# One chapter for one study, as an executed notebook; kernels that start at once may want the same port, then it is tried again.
 rule report:
     message:
         "chapter {wildcards.chapter} for {wildcards.job}"
@@ -125,7 +122,6 @@ rule report:
         OUT / "reports" / "{job}" / "{chapter}.ipynb",
     log:
         OUT / "logs" / "report" / "{job}" / "{chapter}.log",
-    retries: 3
     threads: 2
     resources:
         mem_mb=size("mem_mb"),
@@ -162,7 +158,6 @@ rule compare:
         OUT / "studies.csv",
     log:
         OUT / "logs" / "compare.log",
-    retries: 3
     shell:
         "{RUN} compare {WHERE} > {log} 2>&1"
 

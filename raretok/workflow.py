@@ -1,9 +1,13 @@
 """A sweep as a whole: Snakemake says which job runs when and where, this says what is asked and how it went."""
 
 import fcntl
+import getpass
+import hashlib
 import os
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -20,6 +24,8 @@ from raretok.store import Store
 from raretok.sweep import Sweep, load_sweep
 
 PROFILES = ROOT / "profiles"
+RETRIES = 3
+"""How often a job that failed is tried again: a busy hub, a port that is taken, too little memory at first."""
 
 
 def run_sweep(
@@ -46,6 +52,11 @@ def run_sweep(
             _forget_what_is_stale(plan, out, store)
         environment = os.environ | {"RARETOK_STORE": str(store.root.resolve())}
         command = _command(path, out, place, dry_run)
+        if _settings(place).get("executor") == "slurm":
+            prefix = f"raretok-{hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:8]}"
+            command += ["--slurm-jobname-prefix", prefix]
+            if not dry_run:
+                _cancel_leftovers(prefix)
         done = subprocess.run(command, env=environment, check=False, pass_fds=[lock.fileno()])
     if dry_run:
         if done.returncode:
@@ -71,11 +82,35 @@ def _profile(profile: str) -> Path:
 def _command(path: Path, out: Path, profile: Path, dry_run: bool) -> list[str]:
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--profile", str(profile)]
     command += ["--directory", str(out.resolve()), "--nolock", "--rerun-incomplete", "--rerun-triggers", "mtime"]
-    here = "executor" not in yaml.safe_load((profile / "config.yaml").read_text(encoding="utf-8"))
-    gpus = [f"gpu={max(torch.cuda.device_count(), 1)}"] if here else []
-    command += ["--keep-going", "--resources", "downloads=1", *gpus]
+    gpus = [] if "executor" in _settings(profile) else [f"gpu={max(torch.cuda.device_count(), 1)}"]
+    # Not in the rules: a cluster's job runs Snakemake itself, which would try as often again.
+    command += ["--keep-going", "--retries", str(RETRIES), "--resources", "downloads=1", *gpus]
     command += ["--config", f"sweep={path.resolve()}", f"out={out.resolve()}"]
     return [*command, "--dry-run", "--quiet", "host"] if dry_run else command
+
+
+def _settings(profile: Path) -> dict[str, Any]:
+    return dict(yaml.safe_load((profile / "config.yaml").read_text(encoding="utf-8")) or {})
+
+
+def _cancel_leftovers(prefix: str) -> None:
+    """Cancel the cluster's jobs of an earlier Snakemake on this folder that was killed: they would be done twice at once.
+
+    Raises:
+        RaretokError: there is no Slurm, or the jobs do not go.
+    """
+    if not shutil.which("squeue"):
+        raise RaretokError("this machine has no squeue: the profile is for a machine that submits to Slurm")
+    query = ["squeue", "--noheader", f"--user={getpass.getuser()}", "--format=%A %j"]
+    for attempt in range(120):
+        lines = subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()
+        left = [line.split()[0] for line in lines if line.split()[1].startswith(f"{prefix}_")]
+        if not left:
+            return
+        if not attempt:
+            subprocess.run(["scancel", *left], check=True)
+        time.sleep(0.5)
+    raise RaretokError(f"jobs {', '.join(left)} of an earlier sweep on this folder do not end: see `squeue`")
 
 
 @contextmanager

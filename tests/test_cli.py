@@ -17,7 +17,7 @@ def raretok(*arguments, **environment):
 def test_help_names_every_command():
     done = raretok("--help")
     assert done.returncode == 0
-    for command in ("models", "corpora", "fetch", "train", "measure", "neurons", "export", "claims", "emergence"):
+    for command in ("models", "corpora", "fetch", "train", "measure", "neurons", "export", "claims", "emergence", "sweep", "report", "compare"):
         assert command in done.stdout
 
 
@@ -46,6 +46,9 @@ def test_measure_then_neurons(models, corpus_file):
         ["C9", "C10", "C11", "C12", "C13", "C15", "C17", "C18", "C19", "C20", "C21", "C22", "C23"],
     )
     assert [r["id"] for r in rows] == rank_curve + groups
+    [compared] = json.loads(raretok("compare", "--json").stdout)[:1]
+    assert (compared["study"], compared["id"]) == ("gpt2", "C1")
+    assert "? inconclusive" in raretok("compare").stdout
     shown = raretok("claims", *study).stdout
     assert "C6b  the head departs from the power law: it lies above – " in shown
 
@@ -57,6 +60,9 @@ def test_measure_then_neurons(models, corpus_file):
         (["measure", "--corpus", "nothing"], "unknown corpus 'nothing'"),
         (["measure", "pythia-70m", "--step", "3"], "has no step 3: choose one of 0, 1, 2"),
         (["measure", "pythia-70m"], "run `raretok fetch pythia-70m`"),
+        (["compare"], "no studies in the results folder"),
+        (["sweep", "nothing.yml"], "no file nothing.yml"),
+        (["report", "--chapters", "nothing"], "no chapter nothing: choose from"),
         (["fetch"], "nothing to fetch"),
         (["train", "nothing"], "unknown recipe 'nothing': known are reviews-neox, reviews-gpt2, micro"),
         (["measure", "reviews-neox", "--step", "3"], "reviews-neox has no step 3: choose one of 0, 16, 32"),

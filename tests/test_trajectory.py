@@ -28,8 +28,9 @@ def test_every_checkpoint_loads_and_its_readout_is_right():
         load_model(NAME, 3, "cpu")
 
 
-def test_another_seed_is_another_model_of_the_same_kind():
-    other = f"{NAME}-seed1"
+@pytest.mark.parametrize("seed", [1, 2])
+def test_another_seed_is_another_model_of_the_same_kind(seed):
+    other = f"{NAME}-seed{seed}"
     assert find_model(other).steps == (RECIPES[NAME].steps,)
     model, first = load_model(other, None, "cpu"), load_model(NAME, None, "cpu")
     assert model.readout_error < 1e-4
@@ -43,7 +44,7 @@ def test_another_seed_is_another_model_of_the_same_kind():
 def test_results_of_the_other_seeds_are_of_every_statistic():
     for table in ("statistics", "reliability", "verdicts", "tails"):
         found = trajectory.seed_table(NAME, table)
-        assert set(found["seed"]) == {1}
+        assert set(found["seed"]) == {1, 2}
         assert {0, 4096} <= set(found["step"])
 
 

@@ -118,7 +118,10 @@ _ENTRIES = [
         "GPT-NeoX architecture, trained on nine of ten of movie-reviews, seed 0; from step 0",
         "reviews-neox",
     ),
-    _shipped("reviews-neox-seed1", "3.4M", "the same recipe with seed 1; its last checkpoint", "reviews-neox"),
+    *[
+        _shipped(f"reviews-neox-seed{k}", "3.4M", f"the same recipe with seed {k}; its last checkpoint", "reviews-neox")
+        for k in (1, 2)
+    ],
     *[
         _pythia(size, suffix)
         for size in ("70m", "160m", "410m", "1b", "1.4b", "2.8b", "6.9b", "12b")

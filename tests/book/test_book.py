@@ -28,6 +28,8 @@ CHAPTERS = (
     "robustness",
     "interventions",
     "neurons",
+    "models",
+    "run",
     "method",
     "training",
     "references",
