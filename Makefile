@@ -47,7 +47,7 @@ figure: $(VENV)/.book
 	contrast(s.effects(), s.identification()).properties(width=640, background='white').save('docs/contrast.png', scale_factor=2)"
 
 clean:
-	rm -rf _build $(VENV) .raretok .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf _build $(VENV) .raretok sweep report .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 
 $(VENV)/.book: pyproject.toml constraints.txt raretok/embedded.py
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'

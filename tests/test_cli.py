@@ -17,7 +17,20 @@ def raretok(*arguments, **environment):
 def test_help_names_every_command():
     done = raretok("--help")
     assert done.returncode == 0
-    for command in ("models", "corpora", "fetch", "train", "measure", "neurons", "export", "claims", "emergence", "sweep", "report", "compare"):
+    for command in (
+        "models",
+        "corpora",
+        "fetch",
+        "train",
+        "measure",
+        "neurons",
+        "export",
+        "claims",
+        "emergence",
+        "sweep",
+        "report",
+        "compare",
+    ):
         assert command in done.stdout
 
 

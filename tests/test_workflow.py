@@ -1,6 +1,7 @@
 """Whole sweeps on this machine: resuming, faults, and what is told of them."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -109,6 +110,19 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(tmp_path, models, co
         assert job in told
     assert not list((tmp_path / "out").glob("studies/*"))
     assert not (tmp_path / "store" / KIND).exists()
+
+
+def test_checkpoints_are_fetched_so_many_ahead_and_deleted_after(tmp_path, models, corpus_file):
+    write_sweep(tmp_path, models, corpus_file)
+    studies = [{"model": "pythia-70m", "steps": [0, 1, 2], "fetch": True}]
+    (tmp_path / "sweep.yml").write_text(yaml.safe_dump({"studies": studies, "ahead": 1}))
+    told = re.sub(r"_movie-reviews", "", sweep(tmp_path, "--dry-run").stdout)
+    reasons = dict(re.findall(r"Job \d+: (.*)\nReason: (.*)", told))
+    assert "forgotten" not in reasons["fetch pythia-70m_step0"]
+    assert "forgotten/pythia-70m_step0.json" in reasons["fetch pythia-70m_step1"]
+    assert "forgotten/pythia-70m_step1.json" in reasons["fetch pythia-70m_step2"]
+    assert "fetched/pythia-70m_step2.json" in reasons["measure pythia-70m_step2"]
+    assert "studies/pythia-70m_step2.json" in reasons["delete pythia-70m_step2"]
 
 
 def test_a_damaged_table_is_made_again_with_what_hangs_on_it(copy):
