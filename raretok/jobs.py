@@ -17,7 +17,7 @@ from raretok.model.registry import find_model
 from raretok.report import execute, render
 from raretok.store import Store, hash_of
 from raretok.study import Study
-from raretok.summary import KIND, identity, read_summaries, summarise
+from raretok.summary import KIND, costs, identity, read_summaries, summarise
 from raretok.sweep import Job, Sweep
 
 
@@ -98,7 +98,7 @@ def compare(out: Path, store: Store) -> None:
 def book(plan: Sweep, out: Path) -> None:
     """Make a book of the comparison and all executed chapters."""
     reports = {
-        name: [out / "reports" / name / f"{chapter}.ipynb" for chapter in job.chapters]
+        name.replace("_", ", "): [out / "reports" / name / f"{chapter}.ipynb" for chapter in job.chapters]
         for name, job in plan.jobs().items()
         if job.chapters
     }
@@ -173,12 +173,15 @@ def write(path: Path, text: str) -> None:
 
 def states(plan: Sweep, out: Path, store: Store) -> list[dict[str, Any]]:
     """A row for each study: whether it is measured, how many of its chapters are executed, what it cost."""
-    done, studies = finished(plan, out, store), read_summaries(store).studies
+    done, all_costs = finished(plan, out, store), costs(store)
     rows = []
     for name, job in plan.jobs().items():
         executed = [c for c in job.chapters if (out / "reports" / name / f"{c}.ipynb").is_file()]
         row = {"study": name, "measured": "yes" if name in done else "no"}
         row["chapters"] = f"{len(executed)}/{len(job.chapters)}"
-        costs = studies[studies["entry"] == done[name]] if name in done else studies[:0]
-        rows.append(row | {c: float(costs[c].sum()) if len(costs) else float("nan") for c in ("seconds", "peak_mib")})
+        cost = {"seconds": float("nan"), "peak_mib": float("nan")}
+        if name in done:
+            about = json.loads((store.root / KIND / done[name] / "study.json").read_text(encoding="utf-8"))
+            cost |= all_costs.get(about["effects"], {})
+        rows.append(row | cost)
     return rows

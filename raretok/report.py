@@ -93,7 +93,7 @@ def render(title: str, root: Path, parts: Mapping[str, Sequence[Path]], out: Pat
         source = Path(folder) / "book"
         source.mkdir()
         shutil.copy(ROOT / "references.bib", source)
-        _place(root, source / "index.ipynb", {p.stem for _, paths in parts.items() for p in paths})
+        _place(root, source / "index.ipynb", ())
         listed = []
         for number, (caption, paths) in enumerate(parts.items()):
             for path in paths:

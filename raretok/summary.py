@@ -64,7 +64,7 @@ def summarise(study: Study, scope: Scope = "all") -> Path:
 class Summaries:
     """All studies of a store, one below the other; each table has ``study``, a name that is unique among them, ``model`` and ``step``.
 
-    ``studies``: a row each, with its settings, digest of the weights, ``Study.sizes``, ``rare_targets``, ``reliability``, ``seconds``, ``peak_mib`` and the key of its ``entry`` in the store; ``claims``: verdicts; ``curves``: rank curves.
+    ``studies``: a row each, with its settings, digest of the weights, ``Study.sizes``, ``rare_targets``, ``reliability``, ``seconds``, ``peak_mib``; ``claims``: verdicts; ``curves``: rank curves.
     """
 
     studies: pd.DataFrame
@@ -94,13 +94,13 @@ def read_summaries(store: Store) -> Summaries:
         key = hash_of({k: v for k, v in inputs.items() if k != "scope"})
         if key not in found or inputs["scope"] == "all":
             found[key] = (folder, inputs)
-    costs = _costs(store)
+    all_costs = costs(store)
     rows, claims, curves = [], [], []
     for folder, inputs in found.values():
         about = json.loads((folder / "study.json").read_text(encoding="utf-8"))
         settings = {name: inputs[name] for name in StudyConfig.model_fields}
         named = {"model": about.pop("name"), "weights": inputs["weights"], "scope": inputs["scope"]}
-        rows.append(settings | about | costs.get(about["effects"], {}) | named | {"entry": folder.name})
+        rows.append(settings | about | all_costs.get(about["effects"], {}) | named)
         claims.append(pd.read_parquet(folder / "claims.parquet"))
         curves.append(pd.read_parquet(folder / "curve.parquet"))
     if not rows:
@@ -130,7 +130,7 @@ def _names(studies: pd.DataFrame) -> list[str]:
     return names
 
 
-def _costs(store: Store) -> dict[str, dict[str, float]]:
+def costs(store: Store) -> dict[str, dict[str, float]]:
     """By the key of a study's effects, seconds and peak memory in MiB of all that was computed from them, and of them."""
     latest: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}
     for folder, manifest in store.manifests():
@@ -139,9 +139,9 @@ def _costs(store: Store) -> dict[str, dict[str, float]]:
         if effects:
             same = hash_of({k: v for k, v in inputs.items() if k != "code"})
             latest[kind, same] = (effects, manifest)
-    costs: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[str, float]] = {}
     for effects, manifest in latest.values():
-        cost = costs.setdefault(effects, {"seconds": 0.0, "peak_mib": 0.0})
+        cost = found.setdefault(effects, {"seconds": 0.0, "peak_mib": 0.0})
         cost["seconds"] += manifest.get("seconds", 0.0)
         cost["peak_mib"] = max(cost["peak_mib"], manifest.get("peak_mib", 0.0))
-    return costs
+    return found

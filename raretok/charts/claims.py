@@ -15,6 +15,8 @@ MARKS = {
     Verdict.OPEN: ("?", BLUE),
 }
 """Sign and colour of each verdict."""
+LONG_NAME = 8
+"""Longer names under a matrix stand slanted."""
 
 
 def verdict_texts(claims: pd.DataFrame) -> dict[str, str]:
@@ -69,8 +71,10 @@ def verdict_matrix(claims: pd.DataFrame, column: str, title: str) -> alt.LayerCh
     shown["sign"] = shown["verdict"].map({v: sign for v, (sign, _) in MARKS.items()})
     order = [f"{x:,}" if isinstance(x, int) else str(x) for x in dict.fromkeys(claims[column].tolist())]
     shown[column] = [f"{x:,}" if isinstance(x, int) else str(x) for x in shown[column].tolist()]
+    long = max(map(len, order), default=0) > LONG_NAME
+    axis = alt.Axis(labelAngle=-40 if long else 0, labelOverlap=not long and "greedy", labelLimit=220)
     base = alt.Chart(shown).encode(
-        alt.X(f"{column}:N", sort=order, axis=alt.Axis(labelAngle=0, labelOverlap="greedy"), title=column),
+        alt.X(f"{column}:N", sort=order, axis=axis, title=column),
         alt.Y("id:N", sort=[c.id for c in CLAIMS], title=None),
         tooltip=[
             column,

@@ -65,8 +65,8 @@ def statistics(claims: pd.DataFrame, studies: pd.DataFrame) -> alt.LayerChart:
     told = base.transform_aggregate(text="min(claim)", unit="min(quantity)").transform_calculate(
         shown="datum.text + ': ' + datum.unit"
     )
-    label = told.mark_text(align="left", baseline="top", fontSize=12, lineBreak=": ").encode(
-        x=alt.value(4), y=alt.value(4), text="shown:N"
+    label = told.mark_text(align="left", baseline="bottom", fontSize=12, lineBreak=": ").encode(
+        x=alt.value(0), y=alt.value(-20), text="shown:N"
     )
     return finish(
         alt.layer(bars, points, label).add_params(chosen).properties(width="container", height=260),
