@@ -58,10 +58,11 @@ def statistics(claims: pd.DataFrame, studies: pd.DataFrame) -> alt.LayerChart:
     )
     base = alt.Chart(part).transform_filter("datum.id == claim_shown")
     y = alt.Y("controlled:Q", scale=alt.Scale(zero=False), title="controlled statistic, 95 % interval")
+    family = alt.Color("architecture:N", title="family", legend=alt.Legend(orient="bottom"))  # above is the claim
     points = base.mark_point(size=70).encode(
-        _SIZE, y, _FAMILY, tooltip=["study", "claim", "quantity", "controlled", "low", "high", "verdict"]
+        _SIZE, y, family, tooltip=["study", "claim", "quantity", "controlled", "low", "high", "verdict"]
     )
-    bars = base.mark_rule().encode(_SIZE, alt.Y("low:Q", title=""), alt.Y2("high:Q"), _FAMILY)
+    bars = base.mark_rule().encode(_SIZE, alt.Y("low:Q", title=""), alt.Y2("high:Q"), family)
     told = base.transform_aggregate(text="min(claim)", unit="min(quantity)").transform_calculate(
         shown="datum.text + ': ' + datum.unit"
     )
@@ -145,7 +146,7 @@ def cost_fit(points: pd.DataFrame, model: Model) -> alt.LayerChart:
     )
     return finish(
         alt.layer(diagonal, dots).properties(width="container", height=300),
-        "What a study costs can be told from its sizes",
+        f"Sizes tell what a study costs to within {model.error['relative'].abs().median():.0%}, in the median",
         f"{len(points)} studies; dashed: prediction and measurement agree",
         "Measured against predicted seconds of studies of several models, on logarithmic axes, close to the diagonal.",
     )
