@@ -38,6 +38,16 @@ def chapter_names() -> list[str]:
     return found
 
 
+def check_chapters(chapters: Sequence[str]) -> None:
+    """Whether all of these can be executed for a model.
+
+    Raises:
+        RaretokError: one cannot; the message lists those that can.
+    """
+    if unknown := [c for c in chapters if c not in chapter_names()]:
+        raise RaretokError(f"no chapter {', '.join(unknown)}: choose from {', '.join(chapter_names())}")
+
+
 def execute(chapter: str, config: StudyConfig | None, output: Path, store: Store) -> None:
     """Execute a chapter for one study (None: one about all studies of the store) and keep the notebook; it appears whole or not at all.
 
@@ -48,8 +58,8 @@ def execute(chapter: str, config: StudyConfig | None, output: Path, store: Store
     """
     from papermill.exceptions import PapermillExecutionError
 
-    if config and chapter not in chapter_names():
-        raise RaretokError(f"no chapter {chapter}: choose from {', '.join(chapter_names())}")
+    if config:
+        check_chapters([chapter])
     known = chapter_parameters(CHAPTERS / f"{chapter}.md")
     parameters = {name: getattr(config, name) for name in CHAPTER_PARAMETERS if config and name in known}
     parameters |= {name: None for name in ("compare", "other_corpus") if name in known}

@@ -49,7 +49,7 @@ def run_sweep(
     out.mkdir(parents=True, exist_ok=True)
     with _alone(out) as lock:
         if not dry_run:
-            _forget_what_is_stale(plan, out, store)
+            forget_what_is_stale(plan, out, store)
         environment = os.environ | {"RARETOK_STORE": str(store.root.resolve())}
         command = _command(path, out, place, dry_run)
         if _settings(place).get("executor") == "slurm":
@@ -126,7 +126,7 @@ def _alone(out: Path) -> Iterator[IO[str]]:
         yield file
 
 
-def _forget_what_is_stale(plan: Sweep, out: Path, store: Store) -> None:
+def forget_what_is_stale(plan: Sweep, out: Path, store: Store) -> None:
     """Take away what says that a study is done where it is not, or no longer; what was made of it is made again."""
     done = finished(plan, out, store)
     for name in plan.jobs():

@@ -56,9 +56,9 @@ def test_the_error_is_that_of_models_that_were_not_fitted():
 def test_a_faster_machine_and_more_checkpoints():
     model = fit(points())
     sizes = {"parameters": 6.9e9, "tokens": 65536, "positions": 6000, "vocab": 50432, "d_model": 4096, "neurons": 16384}
-    slow, fast = model.seconds(sizes, 100), model.seconds(sizes, 1000)
+    slow, fast = model.seconds(sizes, 100.0), model.seconds(sizes, 1000.0)
     assert slow - model.fixed_seconds == pytest.approx(10 * (fast - model.fixed_seconds))
-    assert model.seconds(sizes, 100, 154) == pytest.approx(154 * slow)
+    assert model.seconds(sizes, 100.0, 154) == pytest.approx(154 * slow)
     assert model.mebibytes(sizes) > 4 * 6.9e9 / 2**20
 
 

@@ -56,9 +56,10 @@ def report(
     out: Annotated[Path, typer.Option(help="folder for the notebooks and, in html/, the pages")] = Path("report"),
 ) -> None:
     """Execute the book's chapters for a model and make pages of them; measures first if need be."""
-    from raretok.report import chapter_names, execute, render
+    from raretok.report import chapter_names, check_chapters, execute, render
 
     names = chapters.split(",") if chapters else [n for n in chapter_names() if n not in ("index", "training")]
+    check_chapters(names)
     for number, name in enumerate(names):
         typer.echo(f"{name} ({number + 1} of {len(names)})", err=True)
         execute(name, study.config, out / f"{name}.ipynb", study.store)

@@ -47,7 +47,7 @@ def by_definition(readout, residual, target, delta, log_q):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("compiled", [False, True])
 def test_outputs_are_what_their_definitions_say(traced, architecture, compiled, monkeypatch):
-    monkeypatch.setattr("raretok.ablation.WORTH_COMPILING", 0 if compiled else 10**15)
+    monkeypatch.setattr("raretok.ablation.tiles.WORTH_COMPILING", 0 if compiled else 10**15)
     model, _, trace, mean = traced(architecture, count=2)
     log_q = log_unigram(np.random.default_rng(0).integers(0, 1000, VOCAB), model.readout.vocab)
     found = pair_effects(model.readout, trace, mean, outputs=OUTPUTS, log_unigram=log_q, progress=False)
