@@ -10,6 +10,8 @@ from raretok.charts.theme import GREY, finish, show_table
 from raretok.claims import CLAIMS
 from raretok.cost import Model
 
+LEGEND = 8
+"""More studies than these are told apart by their tooltips alone."""
 _FAMILY = alt.Color("architecture:N", title="family")
 _SIZE = alt.X("parameters:Q", scale=alt.Scale(type="log", nice=True), axis=alt.Axis(format="~s"), title="parameters")
 
@@ -27,7 +29,7 @@ def rank_curves(curves: pd.DataFrame, studies: pd.DataFrame) -> alt.Chart:
         alt.Y("value:Q", scale=log, title="|net effect| on rare targets (nats)"),
         _FAMILY,
         alt.StrokeDash(
-            "study:N", title="study", legend=alt.Legend(columns=2, labelLimit=220) if _few(studies) else None
+            "study:N", title="study", legend=alt.Legend(columns=2, labelLimit=220) if len(studies) <= LEGEND else None
         ),
         tooltip=["study", alt.Tooltip("rank", format=".0f"), alt.Tooltip("value", format=".2e")],
     )
@@ -37,10 +39,6 @@ def rank_curves(curves: pd.DataFrame, studies: pd.DataFrame) -> alt.Chart:
         f"{len(studies)} studies; all neurons of the last MLP layer, binned by rank",
         "Rank curves of the absolute net effect on rare targets, a line for each study.",
     )
-
-
-def _few(studies: pd.DataFrame) -> bool:
-    return len(studies) <= 8
 
 
 def statistics(claims: pd.DataFrame, studies: pd.DataFrame) -> alt.LayerChart:
@@ -91,44 +89,32 @@ def statistic_table(claims: pd.DataFrame) -> Any:
 
 def study_table(studies: pd.DataFrame) -> Any:
     """What was studied: model, step, corpus and sizes."""
-    columns = {
-        "study": "study",
-        "architecture": "family",
-        "parameters": "parameters",
-        "layers": "layers",
-        "neurons": "neurons",
-        "corpus": "corpus",
-        "rare_targets": "rare targets",
-        "reliability": "reliability",
-    }
-    table = studies[list(columns)].rename(columns=columns)
-    formats: dict[str, Any] = {"parameters": si, "reliability": "{:.2f}"}
-    formats |= dict.fromkeys(("neurons", "rare targets"), "{:,.0f}")
-    return show_table(table, formats, caption="reliability: split-half, of the effects on rare targets")
+    names = {"study": "study", "architecture": "family", "parameters": "parameters", "layers": "layers"}
+    names |= {"neurons": "neurons", "corpus": "corpus", "rare_targets": "rare targets", "reliability": "reliability"}
+    caption = "reliability: split-half, of the effects on rare targets"
+    return _table(studies, names, ("neurons", "rare targets"), {"reliability": "{:.2f}"}, caption)
 
 
 def cost_table(studies: pd.DataFrame) -> Any:
     """What each study cost: time, memory and on what."""
-    columns = {
-        "study": "study",
-        "parameters": "parameters",
-        "tokens": "tokens read",
-        "positions": "positions",
-        "device": "device",
-        "minutes": "minutes",
-        "peak_mib": "peak MiB",
-    }
-    table = studies.assign(minutes=studies["seconds"] / 60)[list(columns)].rename(columns=columns)
-    formats: dict[str, Any] = {"parameters": si, "minutes": "{:.1f}"}
-    formats |= dict.fromkeys(("tokens read", "positions", "peak MiB"), "{:,.0f}")
-    return show_table(
-        table, formats, caption="minutes: of all computing that the study’s tables came from; peak MiB: of the process"
-    )
+    names = {"study": "study", "parameters": "parameters", "tokens": "tokens read", "positions": "positions"}
+    names |= {"device": "device", "minutes": "minutes", "peak_mib": "peak MiB"}
+    caption = "minutes: of all computing that the study’s tables came from; peak MiB: of the process"
+    timed = studies.assign(minutes=studies["seconds"] / 60)
+    return _table(timed, names, ("tokens read", "positions", "peak MiB"), {"minutes": "{:.1f}"}, caption)
+
+
+def _table(
+    studies: pd.DataFrame, names: dict[str, str], counts: tuple[str, ...], formats: dict[str, Any], caption: str
+) -> Any:
+    """Some columns of the studies under their headings; ``counts``: headings of whole numbers."""
+    shown = studies[list(names)].rename(columns=names)
+    return show_table(shown, {"parameters": si} | dict.fromkeys(counts, "{:,.0f}") | formats, caption)
 
 
 def cost_fit(points: pd.DataFrame, model: Model) -> alt.LayerChart:
     """Seconds measured against seconds predicted from other models (``cost.fit``)."""
-    shown = model.error.merge(points[["model", "windows", "parameters"]], on=["model", "windows"])
+    shown = model.error
     ends = [float(shown[["seconds", "predicted"]].min().min()), float(shown[["seconds", "predicted"]].max().max())]
     scale = alt.Scale(type="log", domain=[ends[0] * 0.8, ends[1] * 1.25], nice=False)
     line = alt.Chart(pd.DataFrame({"x": ends})).mark_line(color=GREY, strokeDash=[4, 3])
@@ -148,7 +134,7 @@ def cost_fit(points: pd.DataFrame, model: Model) -> alt.LayerChart:
         alt.layer(diagonal, dots).properties(width="container", height=300),
         f"Sizes tell what a study costs to within {model.error['relative'].abs().median():.0%}, in the median",
         f"{len(points)} studies; dashed: prediction and measurement agree",
-        "Measured against predicted seconds of studies of several models, on logarithmic axes, close to the diagonal.",
+        "Measured against predicted seconds of studies of several models, on logarithmic axes.",
     )
 
 
