@@ -2,7 +2,7 @@
 
 The execution cache knows only the cells of a page. Here its folder is named by a digest of the package, the pinned
 versions, the shipped models and the results of the benchmarks, so that an edit of any of them runs every chapter again.
-The chapter about all studies of the results folder is run at every build: what is in the folder is in no digest.
+The chapters about all studies of the results folder are run at every build: what is in the folder is in no digest.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def salt(app: Sphinx, config: Config) -> None:
 
 def always(*_: Any) -> list[str]:
     """Pages that are read and run again whatever has changed."""
-    return ["chapters/models"]
+    return ["chapters/models", "chapters/scorecard"]
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

@@ -28,7 +28,12 @@ def test_every_chapter_has_typed_literal_parameters(chapter):
     types = parameter_types(next(c for c in notebook.cells if c.cell_type == "code").source)
     about_a_study = {"model", "step", "corpus", "windows", "seed"}
     # some are about a run of `raretok train`, all its checkpoints, all studies, or costs
-    others = {"training": {"model"}, "models": {"results"}, "run": {"teraflops", "checkpoints"}}
+    others = {
+        "training": {"model"},
+        "models": {"results"},
+        "scorecard": {"results"},
+        "run": {"teraflops", "checkpoints"},
+    }
     expected = (others | {"emergence": about_a_study - {"step"}}).get(chapter.stem, about_a_study)
     assert expected <= types.keys()
 

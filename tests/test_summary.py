@@ -1,14 +1,19 @@
 """All studies of a results folder side by side: names, order, scopes, costs."""
 
+import base64
+import io
+import re
 import shutil
 
 import pandas as pd
 import pytest
 
 from raretok import Study
+from raretok.charts import claims as say
 from raretok.charts import models as charts
 from raretok.charts.claims import MARKS, sign_table
-from raretok.claims import RANK_CURVE, Verdict
+from raretok.claims import CLAIMS, RANK_CURVE, Verdict
+from raretok.report import CHAPTERS
 from raretok.store import Store
 from raretok.summary import read_summaries, summarise
 
@@ -126,3 +131,27 @@ def test_charts_and_tables_hold_few_and_many_studies(made, copies):
 @pytest.mark.parametrize(("value", "text"), [(999, "999"), (3_614_976, "3.61M"), (1.345e8, "134M"), (6.9e9, "6.9B")])
 def test_large_numbers_are_said_in_three_digits(value, text):
     assert charts.si(value) == text
+
+
+def test_the_scorecard_leads_to_the_chapter_of_each_claim_and_escapes_what_it_shows(made):
+    claims = read_summaries(made[0]).claims
+    one = claims[claims["study"] == "llama"].assign(why="<script>alert(1)</script>")
+    page = say.scorecard(one).to_html()
+    assert '<a href="regimes.html">C1 a few neurons have outsize influence on rare tokens</a>' in page
+    assert "<script>" not in page
+    assert all(f"{MARKS[Verdict(v)][0]} {v}" in page for v in one["verdict"])
+
+
+def test_every_claim_s_rule_is_in_the_room_of_a_chapter():
+    for claim in CLAIMS:
+        assert (CHAPTERS / f"{claim.rule.__module__.rpartition('.')[2]}.md").is_file()
+
+
+def test_a_table_can_be_saved_from_the_page_itself(made):
+    claims = read_summaries(made[0]).claims
+    link = say.download(claims, 'a"b.csv').data
+    assert 'download="a&quot;b.csv"' in link
+    saved = base64.b64decode(re.search(r"base64,([^\"]+)", link)[1]).decode()
+    again = pd.read_csv(io.StringIO(saved))
+    assert again["id"].tolist() == claims["id"].tolist()
+    assert again["verdict"].tolist() == claims["verdict"].tolist()

@@ -1,9 +1,12 @@
 """Verdicts for a page: the numbers of each claim as text, the table of claims, and the calibration of their rules."""
 
+import base64
+import html
 from typing import Any
 
 import altair as alt
 import pandas as pd
+from IPython.display import HTML
 
 from raretok.charts.theme import BLUE, GREEN, GREY, ORANGE, finish, show_table
 from raretok.claims import CLAIMS, Verdict
@@ -52,6 +55,38 @@ def claim_table(claims: pd.DataFrame) -> Any:
     )
     caption = "“as published”: the published estimator, and whether by it alone one would say yes; null: percentile in the null it is closest to (C5, C8: p)"
     return show_table(table, caption=caption, wrap=True)
+
+
+def scorecard(claims: pd.DataFrame) -> Any:
+    """Every claim on one model: what was reported, both estimates, the verdict and why; each claim leads to its chapter.
+
+    ``claims``: ``Study.claims``, or the part of ``summary.Summaries.claims`` about one study.
+    """
+    room = {c.id: c.rule.__module__.rpartition(".")[2] for c in CLAIMS}  # a finding has one name on every floor
+    records = claims.to_dict("records")
+    table = pd.DataFrame(
+        {
+            "claim": [(room[r["id"]], f"{r['id']} {r['claim']}") for r in records],
+            "reported": [r["reported"] for r in records],
+            "as published": [f"{number(r['published'])}: {r['published_says']}" for r in records],
+            "controlled [95 %]": [with_interval(r["controlled"], r["low"], r["high"]) for r in records],
+            "n": [f"{r['n']:,}" for r in records],
+            "null": [place(r["null"]) for r in records],
+            "verdict": [f"{MARKS[Verdict(r['verdict'])][0]} {r['verdict']}" for r in records],
+            "in a sentence": [r["why"] for r in records],
+        }
+    )
+    caption = "“as published”: the published estimator, and whether by it alone one would say yes; null: percentile in the null it is closest to (C5, C8: p)"
+    link = {"claim": lambda x: f'<a href="{x[0]}.html">{html.escape(x[1])}</a>'}
+    return show_table(table, link, caption, wrap=True)
+
+
+def download(table: pd.DataFrame, name: str) -> HTML:
+    """A link that saves a table as CSV; the table is in the link, so it works without a server or network."""
+    text = base64.b64encode(table.to_csv(index=False, float_format="%.6g").encode()).decode()
+    named = html.escape(name)
+    link = f'<p><a download="{named}" href="data:text/csv;base64,{text}">{named}</a></p>'
+    return HTML(link)  # type: ignore[no-untyped-call]
 
 
 def sign_table(claims: pd.DataFrame) -> pd.DataFrame:

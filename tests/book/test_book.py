@@ -17,6 +17,7 @@ HTML = ROOT / "_build" / "html"
 SHOTS = ROOT / "_build" / "screenshots"
 CHAPTERS = (
     "index",
+    "scorecard",
     "corpus",
     "identification",
     "regimes",
