@@ -8,6 +8,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from raretok.claims import RANK_CURVE
+from raretok.errors import RaretokError
 from raretok.reading import StudyConfig
 from raretok.store import Store, code_digest, hash_of
 from raretok.study import Study
@@ -81,10 +82,13 @@ class Summaries:
         return Summaries(studies, *parts)
 
 
-def read_summaries(store: Store) -> Summaries:
+def read_summaries(store: Store, needed: bool = False) -> Summaries:
     """Every study in the store that the package as it is has summarised; of one that was summarised twice, the wider scope.
 
     Damaged and outdated entries are left out: they are made again when next asked for.
+
+    Raises:
+        RaretokError: there are none, and some are ``needed``.
     """
     code, found = code_digest(*PARTS), {}
     for folder, manifest in store.manifests(KIND):
@@ -103,6 +107,10 @@ def read_summaries(store: Store) -> Summaries:
         rows.append(settings | about | all_costs.get(about["effects"], {}) | named)
         claims.append(pd.read_parquet(folder / "claims.parquet"))
         curves.append(pd.read_parquet(folder / "curve.parquet"))
+    if needed and not rows:
+        raise RaretokError(
+            f"no studies in the results folder {store.root}: `raretok claims MODEL` or `raretok sweep` leaves some"
+        )
     if not rows:
         names = [*StudyConfig.model_fields, "study"]
         claim = pd.DataFrame(columns=["study", "model", "step", "id", "verdict"])

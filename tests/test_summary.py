@@ -8,7 +8,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from raretok import Study
+from raretok import RaretokError, Study
 from raretok.charts import claims as say
 from raretok.charts import models as charts
 from raretok.charts.claims import MARKS, sign_table
@@ -98,6 +98,8 @@ def test_an_empty_folder_has_no_studies(tmp_path):
     assert found.studies.empty
     assert found.claims.empty
     assert found.curves.empty
+    with pytest.raises(RaretokError, match="no studies in the results folder .*raretok sweep"):
+        read_summaries(Store(tmp_path), needed=True)
 
 
 def test_signs_stand_where_the_verdicts_are(made):
@@ -136,9 +138,10 @@ def test_large_numbers_are_said_in_three_digits(value, text):
 def test_the_scorecard_leads_to_the_chapter_of_each_claim_and_escapes_what_it_shows(made):
     claims = read_summaries(made[0]).claims
     one = claims[claims["study"] == "llama"].assign(why="<script>alert(1)</script>")
-    page = say.scorecard(one).to_html()
+    page = say.scorecard(one, "<b>llama</b>").to_html()
     assert '<a href="regimes.html">C1 a few neurons have outsize influence on rare tokens</a>' in page
     assert "<script>" not in page
+    assert "<b>" not in page
     assert all(f"{MARKS[Verdict(v)][0]} {v}" in page for v in one["verdict"])
 
 

@@ -57,10 +57,10 @@ def claim_table(claims: pd.DataFrame) -> Any:
     return show_table(table, caption=caption, wrap=True)
 
 
-def scorecard(claims: pd.DataFrame) -> Any:
+def scorecard(claims: pd.DataFrame, title: str) -> Any:
     """Every claim on one model: what was reported, both estimates, the verdict and why; each claim leads to its chapter.
 
-    ``claims``: ``Study.claims``, or the part of ``summary.Summaries.claims`` about one study.
+    ``claims``: ``Study.claims``, or the part of ``summary.Summaries.claims`` about one study; ``title``: its name.
     """
     room = {c.id: c.rule.__module__.rpartition(".")[2] for c in CLAIMS}  # a finding has one name on every floor
     records = claims.to_dict("records")
@@ -70,13 +70,11 @@ def scorecard(claims: pd.DataFrame) -> Any:
             "reported": [r["reported"] for r in records],
             "as published": [f"{number(r['published'])}: {r['published_says']}" for r in records],
             "controlled [95 %]": [with_interval(r["controlled"], r["low"], r["high"]) for r in records],
-            "n": [f"{r['n']:,}" for r in records],
-            "null": [place(r["null"]) for r in records],
-            "verdict": [f"{MARKS[Verdict(r['verdict'])][0]} {r['verdict']}" for r in records],
-            "in a sentence": [r["why"] for r in records],
+            "n; null": [f"{r['n']:,}; {place(r['null'])}" for r in records],
+            "verdict": [f"{MARKS[Verdict(r['verdict'])][0]} {r['verdict']}: {r['why']}" for r in records],
         }
     )
-    caption = "“as published”: the published estimator, and whether by it alone one would say yes; null: percentile in the null it is closest to (C5, C8: p)"
+    caption = f"{title}. “as published”: the published estimator, and whether by it alone one would say yes; null: percentile in the null it is closest to (C5, C8: p)"
     link = {"claim": lambda x: f'<a href="{x[0]}.html">{html.escape(x[1])}</a>'}
     return show_table(table, link, caption, wrap=True)
 
@@ -85,7 +83,7 @@ def download(table: pd.DataFrame, name: str) -> HTML:
     """A link that saves a table as CSV; the table is in the link, so it works without a server or network."""
     text = base64.b64encode(table.to_csv(index=False, float_format="%.6g").encode()).decode()
     named = html.escape(name)
-    link = f'<p><a download="{named}" href="data:text/csv;base64,{text}">{named}</a></p>'
+    link = f'<p class="raretok-plain"><a download="{named}" href="data:text/csv;base64,{text}">{named}</a></p>'
     return HTML(link)  # type: ignore[no-untyped-call]
 
 

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 import typer
 
 from raretok.cli.options import Json, print_rows, with_study_options
-from raretok.errors import RaretokError
 
 app = typer.Typer()
 
@@ -80,9 +79,7 @@ def compare(
     from raretok.store import Store
     from raretok.summary import read_summaries
 
-    claims = read_summaries(Store(store)).claims
-    if claims.empty:
-        raise RaretokError("no studies in the results folder: `raretok claims MODEL` or `raretok sweep` leaves some")
+    claims = read_summaries(Store(store), needed=True).claims
     print_rows((claims if as_json else sign_table(claims)).to_dict("records"), as_json)
     if not as_json:
         typer.echo("\n" + "; ".join(f"{sign} {verdict}" for verdict, (sign, _) in MARKS.items()))
