@@ -111,9 +111,7 @@ def _train(recipe: Recipe, seed: int, out: Path, device: torch.device, stop: int
 
     tokenizer = _tokenizer(recipe, out)
     text = stream(tokenizer, recipe.corpus)
-    held_out = torch.from_numpy(stream(tokenizer, recipe.held_out).astype(np.int64))
-    windows = min(HELD_OUT_WINDOWS, (len(held_out) - 1) // recipe.context)
-    held_out = held_out[: windows * recipe.context + 1].to(device)
+    held_out = held_out_tokens(tokenizer, recipe).to(device)
     if not (out / "counts.json").is_file():
         counts = np.bincount(text, minlength=recipe.vocab)
         _replace(out / "counts.json", lambda draft: draft.write_text(json.dumps([int(c) for c in counts]) + "\n"))
@@ -129,7 +127,7 @@ def _train(recipe: Recipe, seed: int, out: Path, device: torch.device, stop: int
             if step in recipe.checkpoints:
                 if not (out / f"step{step}").is_dir():
                     _checkpoint(model, out / f"step{step}")
-                log.add(step=step, tokens=step * tokens, held_out=_held_out_loss(model, held_out, recipe.context))
+                log.add(step=step, tokens=step * tokens, held_out=held_out_loss(lambda x: model(x).logits, held_out, recipe.context))
             if step == stop:
                 _save_state(out / "state.safetensors", identity, step, model, optimizer)
                 return out / f"step{max(s for s in recipe.checkpoints if s <= step)}"
@@ -160,12 +158,20 @@ def _update(model: Any, optimizer: torch.optim.Optimizer, batch: Tensor, rate: f
     return loss.detach()
 
 
+def held_out_tokens(tokenizer: Any, recipe: Recipe) -> Tensor:
+    """The start of the recipe's held-out text, int64 [token]: up to 200 windows, and one token more, which is a target only."""
+    ids = torch.from_numpy(stream(tokenizer, recipe.held_out).astype(np.int64))
+    windows = min(HELD_OUT_WINDOWS, (len(ids) - 1) // recipe.context)
+    return ids[: windows * recipe.context + 1]
+
+
 @torch.inference_mode()
-def _held_out_loss(model: Any, ids: Tensor, context: int) -> float:
+def held_out_loss(logits_of: Callable[[Tensor], Tensor], ids: Tensor, context: int) -> float:
+    """Mean loss in nats per token over ``ids`` [token], in windows of ``context`` tokens; ``logits_of``: ids [window, token] → logits [window, token, vocab]."""
     inputs, targets = ids[:-1].reshape(-1, context), ids[1:].reshape(-1, context)
     total = 0.0
     for x, y in zip(torch.split(inputs, 32), torch.split(targets, 32), strict=True):
-        total += float(torch.nn.functional.cross_entropy(model(x).logits.flatten(0, 1), y.flatten(), reduction="sum"))
+        total += float(torch.nn.functional.cross_entropy(logits_of(x).flatten(0, 1), y.flatten(), reduction="sum"))
     return total / targets.numel()
 
 

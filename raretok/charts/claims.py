@@ -1,15 +1,13 @@
 """Verdicts for a page: the numbers of each claim as text, the table of claims, and the calibration of their rules."""
 
-import base64
 import html
 from typing import Any
 
 import altair as alt
 import pandas as pd
-from IPython.display import HTML
 
 from raretok.charts.theme import BLUE, GREEN, GREY, ORANGE, finish, show_table
-from raretok.claims import CLAIMS, Verdict
+from raretok.claims import CLAIMS, QUESTIONS, Verdict
 
 MARKS = {
     Verdict.SUPPORTED: ("+", GREEN),
@@ -62,7 +60,7 @@ def scorecard(claims: pd.DataFrame, title: str) -> Any:
 
     ``claims``: ``Study.claims``, or the part of ``summary.Summaries.claims`` about one study; ``title``: its name.
     """
-    room = {c.id: c.rule.__module__.rpartition(".")[2] for c in CLAIMS}  # a finding has one name on every floor
+    room = {c.id: c.room for c in CLAIMS}
     records = claims.to_dict("records")
     table = pd.DataFrame(
         {
@@ -76,15 +74,30 @@ def scorecard(claims: pd.DataFrame, title: str) -> Any:
     )
     caption = f"{title}. “as published”: the published estimator, and whether by it alone one would say yes; null: percentile in the null it is closest to (C5, C8: p)"
     link = {"claim": lambda x: f'<a href="{x[0]}.html">{html.escape(x[1])}</a>'}
-    return show_table(table, link, caption, wrap=True)
+    return show_table(table, link, caption, wrap=True, saved=claims)
 
 
-def download(table: pd.DataFrame, name: str) -> HTML:
-    """A link that saves a table as CSV; the table is in the link, so it works without a server or network."""
-    text = base64.b64encode(table.to_csv(index=False, float_format="%.6g").encode()).decode()
-    named = html.escape(name)
-    link = f'<p class="raretok-plain"><a download="{named}" href="data:text/csv;base64,{text}">{named}</a></p>'
-    return HTML(link)  # type: ignore[no-untyped-call]
+def at_a_glance(claims: pd.DataFrame) -> Any:
+    """The book's questions and, for each study, the verdicts on the claims that answer them; each leads to its chapter.
+
+    ``claims``: as in ``summary.Summaries``.
+    """
+    studies = list(dict.fromkeys(claims["study"]))
+    rows = []
+    for room, question in QUESTIONS.items():
+        ids = [c.id for c in CLAIMS if c.room == room]
+        of = claims[claims["id"].isin(ids)]
+        rows.append({"question": question} | {s: of[of["study"] == s].to_dict("records") for s in studies})
+    caption = "Verdicts: " + ", ".join(f"{MARKS[v][0]} {v}" for v in Verdict)
+    chips = {s: lambda found: "".join(map(_chip, found)) or "–" for s in studies}
+    return show_table(pd.DataFrame(rows), chips, caption, wrap=True, saved=claims)
+
+
+def _chip(row: dict[str, Any]) -> str:
+    room, (sign, _) = next(c.room for c in CLAIMS if c.id == row["id"]), MARKS[Verdict(row["verdict"])]
+    told = html.escape(f"{row['claim']} – {row['verdict']}: {row['why']}", quote=True)
+    kind = Verdict(row["verdict"]).name.lower()
+    return f'<a class="raretok-chip raretok-{kind}" href="{room}.html" title="{told}">{row["id"]} {sign}</a>'
 
 
 def sign_table(claims: pd.DataFrame) -> pd.DataFrame:

@@ -4,6 +4,7 @@ In a page a chart is its Vega-Lite specification as inert JSON, drawn by the pag
 light or dark colours. Elsewhere (JupyterLab, VS Code) it is the usual Vega-Lite output. Ids are hashes of the content.
 """
 
+import base64
 import hashlib
 import html
 import json
@@ -48,7 +49,7 @@ def theme() -> alt.theme.ThemeConfig:
 def _mimebundle(spec: dict[str, Any], **_: Any) -> dict[str, Any]:
     # The title is text of the page, where it wraps and can be found; the drawing holds the rest.
     title = spec.get("title", {})
-    drawing = {key: value for key, value in spec.items() if key != "title"}
+    drawing = _rounded({key: value for key, value in spec.items() if key != "title"})
     text = json.dumps(drawing, sort_keys=True, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     label = html.escape(str(spec.get("description", "chart")), quote=True)
@@ -59,6 +60,15 @@ def _mimebundle(spec: dict[str, Any], **_: Any) -> dict[str, Any]:
         f'<script type="application/json">{text}</script></div>'
     )
     return {"text/html": page, MIME: spec, "text/plain": label}
+
+
+def _rounded(value: Any) -> Any:
+    """Six digits are more than a screen shows, and half the weight of a page."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {k: _rounded(v) for k, v in value.items()}
+    return [_rounded(v) for v in value] if isinstance(value, list) else value
 
 
 alt.renderers.register("raretok", _mimebundle)
@@ -75,17 +85,26 @@ def show_table(
     formats: Mapping[str, str | Callable[[Any], str]] | None = None,
     caption: str = "",
     wrap: bool = False,
+    saved: pd.DataFrame | None = None,
 ) -> Any:
-    """A table for a page: formatted, escaped, without its index, with an id that is a hash of its content.
+    """A table for a page: formatted, escaped, without its index, with an id that is a hash of its content; one with a caption can be saved.
 
-    ``formats``: by column a format or a function that makes HTML of a value; ``wrap`` lets long texts break into lines, otherwise a wide table scrolls.
+    ``formats``: by column a format or a function that makes HTML of a value; ``wrap`` lets long texts break into lines, otherwise a wide table scrolls;
+    ``saved``: what a reader saves, by default the table in full precision.
     """
     digest = hashlib.sha256(table.to_json().encode()).hexdigest()[:8]
     shown = table.rename(columns=lambda name: html.escape(str(name)))
     told: dict[Any, Any] = {html.escape(str(name)): how for name, how in (formats or {}).items()}
     style = shown.style.format(told, escape="html", na_rep="–").hide(axis="index").set_uuid(digest)
     style = style.set_table_attributes(f'class="dataframe raretok-table{" wrap" * wrap}"')
-    return style.set_caption(html.escape(caption)) if caption else style
+    return style.set_caption(html.escape(caption) + save_link(table if saved is None else saved, digest)) if caption else style
+
+
+def save_link(table: pd.DataFrame, name: str) -> str:
+    """A link that saves a table as CSV; the table is in the link, so it works without a server or network."""
+    text = base64.b64encode(table.to_csv(index=False, float_format="%.6g").encode()).decode()
+    named = html.escape(f"{name}.csv", quote=True)
+    return f' <a class="raretok-save" download="{named}" href="data:text/csv;base64,{text}">CSV</a>'
 
 
 def log_ranks(count: int, points: int = 400) -> list[int]:

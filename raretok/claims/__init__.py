@@ -13,7 +13,7 @@ from raretok.claims import coactivation, emergence, regimes, relatives, robustne
 from raretok.claims.verdicts import Evidence, Judgement, Verdict
 from raretok.stats.rankcurve import HEAD
 
-__all__ = ["CLAIMS", "RANK_CURVE", "Claim", "Evidence", "Judgement", "Verdict", "judge"]
+__all__ = ["CLAIMS", "QUESTIONS", "RANK_CURVE", "Claim", "Evidence", "Judgement", "Verdict", "judge"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,11 @@ class Claim:
     rule: Callable[[Evidence], Judgement]
     needs: str = "regimes"
     only: str = ""
+
+    @property
+    def room(self) -> str:
+        """The finding that the claim is about: the name of its chapter and of the modules that measure, judge and draw it."""
+        return self.rule.__module__.rpartition(".")[2]
 
 
 def judge(evidence: Evidence, only: Iterable[str] | None = None) -> pd.DataFrame:
@@ -77,5 +82,15 @@ CLAIMS: tuple[Claim, ...] = (
     Claim("C22", "the kind of ablation does not matter", "reviewers of D", "–", "lowest rank correlation of mean with another kind", robustness.any_ablation, "replacements"),
     Claim("C23", "the last layer is special", "reviewers of D", "–", "last layer's share of the rare-specific effects of all", robustness.last_layer, "layer_effects"),
 )  # fmt: skip
+QUESTIONS = {
+    "regimes": "Do a few neurons matter for rare tokens, and do the neurons fall into three regimes?",
+    "emergence": "Do the regimes emerge in training?",
+    "coactivation": "Do these neurons act together, apart from the others?",
+    "weights": "Have they heavy-tailed weights?",
+    "routing": "Does attention send rare tokens to them?",
+    "relatives": "Are they a kind of neuron that was known before?",
+    "robustness": "Does the outcome hang on how and where neurons are ablated?",
+}
+"""What each room asks, in the order of the book."""
 RANK_CURVE = tuple(claim.id for claim in CLAIMS if claim.needs in ("regimes", "departures"))
 """Claims about the rank curve alone, which are judged at every checkpoint."""

@@ -180,6 +180,23 @@ def emergence(
     print_rows(study.departures().to_dict("records"), as_json)
 
 
+@app.command()
+def verify(
+    full: Annotated[bool, typer.Option("--full", help="the held-out loss of every checkpoint, not of the last")] = False,
+) -> None:
+    """Recompute a sample of the numbers that ship with the book from the shipped weights; fails if one differs."""
+    from raretok.verify import verify as run
+
+    failed = 0
+    for check in run(full):
+        failed += not check.agrees
+        typer.echo(
+            f"{'ok' if check.agrees else 'DIFFERS':8} {check.what}: off by {check.difference:.2g}, allowed {check.allowed:.2g}"
+        )
+    if failed:
+        raise RaretokError(f"{failed} of the shipped numbers are not what the shipped weights give: clone the repository again")
+
+
 app.add_typer(many.app)
 
 

@@ -1,0 +1,98 @@
+"""Recompute a sample of the numbers that ship with the book from the weights that ship with it, and compare."""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from raretok.data.frequency import load_counts
+from raretok.model.load import load_model, load_tokenizer
+from raretok.model.registry import MODELS, SHIPPED, ModelEntry, counts_of
+from raretok.recipes import RECIPES
+from raretok.study import Study
+from raretok.training import held_out_loss, held_out_tokens, stream
+
+ROUNDED = 5
+"""Digits of the tables of results."""
+KEPT = 2e-3
+"""Nats by which a held-out loss may change because weights are kept in float16."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A number or table that ships: what it is, and the largest difference to what was computed again, beside what is allowed."""
+
+    what: str
+    difference: float
+    allowed: float
+
+    @property
+    def agrees(self) -> bool:
+        """Whether what ships is what one gets; a difference that is no number never is."""
+        return self.difference <= self.allowed
+
+
+def verify(full: bool = False) -> Iterator[Check]:
+    """Compare what ships with what the shipped weights give, one check after the other, each computed afresh.
+
+    The training counts; the held-out loss of the last checkpoint of every shipped model (``full``: of every checkpoint);
+    the reliability and the rank curve's statistics of the other seeds at theirs. Nothing is read from the store.
+    """
+    shipped = [e for e in MODELS.values() if e.kind == "shipped"]
+    yield _counts(shipped[0])
+    for entry in tqdm(shipped, desc="held-out losses", leave=False):
+        for step in entry.steps if full else entry.steps[-1:]:
+            yield _loss(entry, step)
+    for folder in tqdm(sorted(SHIPPED.glob("results/*")), desc="results", leave=False):
+        yield from _results(folder)
+
+
+def _counts(entry: ModelEntry) -> Check:
+    recipe, path = RECIPES[entry.recipe or ""], counts_of(Path(entry.source))
+    assert path
+    again = np.bincount(stream(load_tokenizer(entry.name), recipe.corpus), minlength=recipe.vocab)
+    kept = load_counts(path, recipe.vocab).counts
+    return Check("training counts", float(np.abs(kept - again).max()), 0.0)
+
+
+def _loss(entry: ModelEntry, step: int) -> Check:
+    log = [json.loads(line) for line in (Path(entry.source) / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    kept = next(r["held_out"] for r in log if r["step"] == step and "held_out" in r)
+    recipe, model = RECIPES[entry.recipe or ""], load_model(entry.name, step, "cpu")
+    again = held_out_loss(model.bridge, held_out_tokens(model.tokenizer, recipe), recipe.context)
+    return Check(f"held-out loss of {entry.name} @ {step}", abs(again - kept), KEPT)
+
+
+def _results(folder: Path) -> Iterator[Check]:
+    config = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["study"]
+    entry = MODELS[config["model"]]
+    with tempfile.TemporaryDirectory() as store:
+        study = Study(store=store, device="cpu", **config).at(entry.steps[-1])
+        tables: dict[str, Callable[[], pd.DataFrame]] = {"reliability": study.reliability, "statistics": study.regimes}
+        for name, compute in tables.items():
+            kept = pd.read_csv(folder / f"{name}.csv").query(f"step == {entry.steps[-1]}").reset_index(drop=True)
+            yield Check(f"{name} of {entry.name} @ {entry.steps[-1]}", largest_difference(kept, compute()), 10 ** (1 - ROUNDED))
+
+
+def largest_difference(kept: pd.DataFrame, again: pd.DataFrame) -> float:
+    """The largest difference of two tables' numbers, relative where they exceed 1; infinite if they differ in rows, words or gaps."""
+    columns = [c for c in kept if c in again]
+    if len(kept) != len(again) or not columns:
+        return float("inf")
+    largest = 0.0
+    for column in columns:
+        a, b = kept[column], again[column].reset_index(drop=True)
+        if pd.api.types.is_numeric_dtype(a) and pd.api.types.is_numeric_dtype(b):
+            x, y = a.to_numpy(float), b.to_numpy(float)
+            if (np.isnan(x) != np.isnan(y)).any():
+                return float("inf")
+            differences = np.abs(x - y) / np.maximum(1, np.abs(y))
+            largest = max(largest, float(np.nanmax(differences, initial=0.0)))
+        elif not a.astype(str).equals(b.astype(str)):
+            return float("inf")
+    return largest
