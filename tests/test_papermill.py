@@ -11,7 +11,9 @@ from raretok import RaretokError
 from raretok.papermill_io import MystHandler, check_parameters, parameter_types, read_chapter, run_chapter
 
 ROOT = Path(__file__).parent.parent
-CHAPTERS = sorted(p.relative_to(ROOT) for p in (ROOT / "chapters").glob("*.md") if p.stem != "references")
+CHAPTERS = sorted(
+    p.relative_to(ROOT) for p in (ROOT / "chapters").glob("*.md") if p.stem not in ("related", "references")
+)
 
 
 def papermill(*arguments):

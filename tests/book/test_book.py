@@ -33,6 +33,7 @@ CHAPTERS = (
     "run",
     "method",
     "training",
+    "related",
     "references",
 )
 PAGES = [f"chapters/{name}.html" for name in CHAPTERS]
