@@ -32,7 +32,7 @@ def salt(app: Sphinx, config: Config) -> None:
 
 def always(*_: Any) -> list[str]:
     """Pages that are read and run again whatever has changed."""
-    return ["chapters/models", "chapters/scorecard"]
+    return ["chapters/index", "chapters/models", "chapters/scorecard", "chapters/provenance"]
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

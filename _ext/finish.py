@@ -22,6 +22,7 @@ DESCRIPTION = 200
 """Characters of a page's first paragraph that a link to it shows."""
 ICONS = re.compile(r'\s*<script defer src="[^"]*/fontawesome\.js[^"]*"></script>')
 TWICE = re.compile(r'(<meta name="viewport"[^>]*>)\s*<meta name="viewport"[^>]*>')
+CHARTS = re.compile(r'\s*<script defer="defer" src="[^"]*/(?:vega|charts)-[^"]*"></script>')
 LITERAL = re.compile(r"(``.*?``)")
 
 
@@ -79,12 +80,14 @@ def escape_bars(_app: Sphinx, _what: str, _name: str, _object: Any, _options: An
 
 
 def lighten(app: Sphinx, error: Exception | None) -> None:
-    """Take the theme's script of icons out of every page, and a line that the theme writes twice."""
+    """Take the theme's script of icons out of every page, that of charts out of those without, and a line that the theme writes twice."""
     if error is not None or app.builder.format != "html":
         return
     for path in Path(app.outdir).rglob("*.html"):
         text = path.read_text(encoding="utf-8")
         light = TWICE.sub(r"\1", ICONS.sub("", text))
+        if "raretok-chart" not in light:
+            light = CHARTS.sub("", light)
         if light != text:
             path.write_text(light, encoding="utf-8")
 
