@@ -34,6 +34,7 @@ CHAPTERS = (
     "method",
     "training",
     "related",
+    "glossary",
     "references",
 )
 PAGES = [f"chapters/{name}.html" for name in CHAPTERS]
