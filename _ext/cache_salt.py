@@ -19,7 +19,11 @@ def digest(root: Path) -> str:
     """Digest of everything outside the pages that a page's numbers come from."""
     found = hashlib.sha256()
     shipped = sorted(p for p in (root / "models").rglob("*") if p.is_file())
-    results = [p for p in (root / "benchmarks" / n for n in ("results.json", "calibration.csv")) if p.is_file()]
+    results = [
+        p
+        for p in (root / "benchmarks" / n for n in ("results.json", "calibration.csv", "cost.csv", "reliability.csv"))
+        if p.is_file()
+    ]
     for path in [*sorted((root / "raretok").rglob("*.py")), *shipped, *results, root / "constraints.txt"]:
         found.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return found.hexdigest()[:16]

@@ -47,7 +47,10 @@ def describe(app: Sphinx, page: str, _: str, context: dict[str, Any], doctree: n
     told = {"og:type": "article", "og:title": context["title"], "og:site_name": app.config.project}
     told |= {"og:description": text, "og:image": image, "og:image:alt": "A rank curve in three regimes"}
     tags = [f'<meta property="{name}" content="{html.escape(_plain(value))}" />' for name, value in told.items()]
-    tags += [f'<meta name="description" content="{html.escape(text)}" />', '<meta name="twitter:card" content="summary_large_image" />']
+    tags += [
+        f'<meta name="description" content="{html.escape(text)}" />',
+        '<meta name="twitter:card" content="summary_large_image" />',
+    ]
     context["metatags"] = context.get("metatags", "") + "\n".join(tags)
 
 
@@ -66,7 +69,11 @@ def add_notebook(app: Sphinx, page: str, _: str, context: dict[str, Any], doctre
     target.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, target)
     button = {"type": "link", "url": context["pathto"](f"_sources/{page}.ipynb", 1), "text": ".ipynb"}
-    button |= {"icon": "fas fa-code", "tooltip": "Download this page as a notebook", "label": "download-notebook-button"}
+    button |= {
+        "icon": "fas fa-code",
+        "tooltip": "Download this page as a notebook",
+        "label": "download-notebook-button",
+    }
     for group in context["header_buttons"]:
         if group["label"] == "download-buttons":
             group["buttons"].insert(0, button)

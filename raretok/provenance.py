@@ -68,5 +68,7 @@ def run_times(store: Store) -> pd.DataFrame:
         for folder, manifest in store.manifests()
     ]
     table = pd.DataFrame(rows, columns=["result", "seconds", "peak_mib"])
-    told = table.groupby("result").agg(entries=("seconds", "size"), seconds=("seconds", "sum"), peak_mib=("peak_mib", "max"))
+    told = table.groupby("result").agg(
+        entries=("seconds", "size"), seconds=("seconds", "sum"), peak_mib=("peak_mib", "max")
+    )
     return told.sort_values("seconds", ascending=False, kind="stable").reset_index()

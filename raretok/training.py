@@ -127,7 +127,11 @@ def _train(recipe: Recipe, seed: int, out: Path, device: torch.device, stop: int
             if step in recipe.checkpoints:
                 if not (out / f"step{step}").is_dir():
                     _checkpoint(model, out / f"step{step}")
-                log.add(step=step, tokens=step * tokens, held_out=held_out_loss(lambda x: model(x).logits, held_out, recipe.context))
+                log.add(
+                    step=step,
+                    tokens=step * tokens,
+                    held_out=held_out_loss(lambda x: model(x).logits, held_out, recipe.context),
+                )
             if step == stop:
                 _save_state(out / "state.safetensors", identity, step, model, optimizer)
                 return out / f"step{max(s for s in recipe.checkpoints if s <= step)}"

@@ -21,6 +21,7 @@ from raretok.store import Store, code_digest
 from raretok.study import Study
 from raretok.training import HELD_OUT_WINDOWS, stream
 
+RELIABILITY = Path(__file__).parents[1] / "benchmarks" / "reliability.csv"
 BASELINES = {1: "unigram", 2: "bigram", 3: "trigram"}
 
 
@@ -129,6 +130,17 @@ def seed_table(name: str, table: str) -> pd.DataFrame:
         else []
     )
     return pd.concat([pd.read_csv(p) for p in paths]) if paths else pd.DataFrame()
+
+
+def reliability_table() -> pd.DataFrame:
+    """Split-half reliability of the effects on rare targets at every checkpoint of every seed that ships, as ``benchmarks/reliability.py`` measured it.
+
+    Columns: ``model``, ``step``, ``targets``, ``documents``, ``reliability`` (median over random splits), ``low``, ``high`` (95 % of the splits), ``rank`` (Spearman's correlation
+    of the absolute effects in two halves).
+    """
+    if not RELIABILITY.is_file():
+        raise RaretokError(f"{RELIABILITY} is missing: clone the book's repository again, it comes with it")
+    return pd.read_csv(RELIABILITY)
 
 
 def _file(name: str, file: str) -> Path:

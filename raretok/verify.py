@@ -76,7 +76,9 @@ def _results(folder: Path) -> Iterator[Check]:
         tables: dict[str, Callable[[], pd.DataFrame]] = {"reliability": study.reliability, "statistics": study.regimes}
         for name, compute in tables.items():
             kept = pd.read_csv(folder / f"{name}.csv").query(f"step == {entry.steps[-1]}").reset_index(drop=True)
-            yield Check(f"{name} of {entry.name} @ {entry.steps[-1]}", largest_difference(kept, compute()), 10 ** (1 - ROUNDED))
+            yield Check(
+                f"{name} of {entry.name} @ {entry.steps[-1]}", largest_difference(kept, compute()), 10 ** (1 - ROUNDED)
+            )
 
 
 def largest_difference(kept: pd.DataFrame, again: pd.DataFrame) -> float:

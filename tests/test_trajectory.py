@@ -41,6 +41,18 @@ def test_another_seed_is_another_model_of_the_same_kind(seed):
     assert held_out.iloc[-1] == pytest.approx(own.iloc[-1], abs=0.05)
 
 
+def test_the_second_family_is_complete_and_better_than_n_grams():
+    name = "reviews-gpt2"
+    recipe, model = RECIPES[name], load_model(name, None, "cpu")
+    assert find_model(name).steps == (recipe.steps,)
+    assert model.architecture == "gpt2"
+    assert model.readout_error < 1e-4
+    assert model.readout.neurons == recipe.d_mlp
+    held_out = trajectory.loss_table(name).query("text == 'held out'").set_index("step")["loss"]
+    baselines = trajectory.baseline_table(name).set_index("model")["loss"]
+    assert held_out[recipe.steps] < baselines["trigram"] - 0.05
+
+
 def test_results_of_the_other_seeds_are_of_every_statistic():
     for table in ("statistics", "reliability", "verdicts", "tails"):
         found = trajectory.seed_table(NAME, table)

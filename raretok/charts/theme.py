@@ -97,7 +97,11 @@ def show_table(
     told: dict[Any, Any] = {html.escape(str(name)): how for name, how in (formats or {}).items()}
     style = shown.style.format(told, escape="html", na_rep="–").hide(axis="index").set_uuid(digest)
     style = style.set_table_attributes(f'class="dataframe raretok-table{" wrap" * wrap}"')
-    return style.set_caption(html.escape(caption) + save_link(table if saved is None else saved, digest)) if caption else style
+    return (
+        style.set_caption(html.escape(caption) + save_link(table if saved is None else saved, digest))
+        if caption
+        else style
+    )
 
 
 def save_link(table: pd.DataFrame, name: str) -> str:

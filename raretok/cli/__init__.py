@@ -182,7 +182,9 @@ def emergence(
 
 @app.command()
 def verify(
-    full: Annotated[bool, typer.Option("--full", help="the held-out loss of every checkpoint, not of the last")] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="the held-out loss of every checkpoint, not of the last")
+    ] = False,
 ) -> None:
     """Recompute a sample of the numbers that ship with the book from the shipped weights; fails if one differs."""
     from raretok.verify import verify as run
@@ -194,7 +196,9 @@ def verify(
             f"{'ok' if check.agrees else 'DIFFERS':8} {check.what}: off by {check.difference:.2g}, allowed {check.allowed:.2g}"
         )
     if failed:
-        raise RaretokError(f"{failed} of the shipped numbers are not what the shipped weights give: clone the repository again")
+        raise RaretokError(
+            f"{failed} of the shipped numbers are not what the shipped weights give: clone the repository again"
+        )
 
 
 app.add_typer(many.app)

@@ -122,6 +122,12 @@ _ENTRIES = [
         _shipped(f"reviews-neox-seed{k}", "3.4M", f"the same recipe with seed {k}; its last checkpoint", "reviews-neox")
         for k in (1, 2)
     ],
+    _shipped(
+        "reviews-gpt2",
+        "2.4M",
+        "GPT-2 architecture (serial blocks, tied, learned positions), trained on the same text; its last checkpoint",
+        "reviews-gpt2",
+    ),
     *[
         _pythia(size, suffix)
         for size in ("70m", "160m", "410m", "1b", "1.4b", "2.8b", "6.9b", "12b")
