@@ -12,7 +12,7 @@ export OPENBLAS_NUM_THREADS = 1
 export MALLOC_MMAP_THRESHOLD_ = 4000000000
 export MALLOC_TRIM_THRESHOLD_ = 8000000000
 
-.PHONY: book test lint bench calibration cost figure clean
+.PHONY: book test lint verify fuzz bench reliability calibration cost figure clean
 
 book: $(VENV)/.book
 	$(BIN)/raretok claims > /dev/null
@@ -29,9 +29,17 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# A sample of the shipped numbers, computed again from the shipped weights: three minutes.
+verify: $(VENV)/.book
+	$(BIN)/raretok verify
+
 bench: $(VENV)/.book
 	$(BIN)/python benchmarks/ablation.py
 	$(BIN)/python benchmarks/controls.py
+
+# How well effects on rare targets repeat: benchmarks/reliability.csv, for the shipped models and for any RUNS of other seeds.
+reliability: $(VENV)/.book
+	$(BIN)/python benchmarks/reliability.py reviews-neox $(RUNS)
 
 # How often each verdict's rule is wrong: benchmarks/calibration.csv, half an hour.
 calibration: $(VENV)/.book

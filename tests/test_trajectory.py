@@ -8,7 +8,7 @@ import pytest
 from raretok import RaretokError, Study, trajectory
 from raretok.data.text import load_corpus
 from raretok.model.load import load_model, load_tokenizer
-from raretok.model.registry import SHIPPED, find_model
+from raretok.model.registry import MODELS, SHIPPED, find_model
 from raretok.recipes import RECIPES
 from raretok.training import stream
 
@@ -86,6 +86,15 @@ def test_it_beats_every_n_gram_model_on_the_same_tokens():
     held_out = log[log["text"] == "held out"].set_index("step")["loss"]
     assert baselines["unigram"] > baselines["bigram"] > baselines["trigram"] > held_out.iloc[-1] + 0.1
     assert held_out.iloc[0] == pytest.approx(np.log(RECIPES[NAME].vocab), abs=0.1)
+
+
+def test_the_model_card_says_what_was_measured():
+    card = (SHIPPED / "README.md").read_text(encoding="utf-8")
+    rows = [(r.model, r.loss) for r in trajectory.baseline_table(NAME).itertuples()]
+    shipped = [name for name, entry in MODELS.items() if entry.kind == "shipped"]
+    rows += [(name, trajectory.loss_table(name).query("text == 'held out'")["loss"].iloc[-1]) for name in shipped]
+    for name, loss in rows:
+        assert f"| {name} | {loss:.3f} |" in card
 
 
 def test_samples_are_seeded():

@@ -1,76 +1,23 @@
 """The built book as a reader meets it: a browser without any network, light and dark, wide and narrow."""
 
-import functools
-import http.server
 import re
 import shutil
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+import yaml
+from playwright.sync_api import Browser
 
 ROOT = Path(__file__).parents[2]
 HTML = ROOT / "_build" / "html"
 SHOTS = ROOT / "_build" / "screenshots"
-CHAPTERS = (
-    "index",
-    "scorecard",
-    "corpus",
-    "identification",
-    "regimes",
-    "emergence",
-    "coactivation",
-    "weights",
-    "relatives",
-    "routing",
-    "robustness",
-    "interventions",
-    "neurons",
-    "models",
-    "run",
-    "method",
-    "training",
-    "related",
-    "glossary",
-    "references",
-)
-PAGES = [f"chapters/{name}.html" for name in CHAPTERS]
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+PAGES = [f"{x}.html" for x in (TOC["root"], *(c["file"] for part in TOC["parts"] for c in part["chapters"]))]
 OUTSIDE = re.compile(r"""<(?:script|link|img|iframe)[^>]+(?:src|href)=["'](https?:)?//""")
 
 pytestmark = pytest.mark.book
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serves files and says nothing."""
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture(scope="module")
-def address():
-    if not (HTML / "index.html").is_file():
-        pytest.fail("the book is not built: run `make book`")
-    handler = functools.partial(Quiet, directory=str(HTML))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = shutil.which("chromium") or shutil.which("google-chrome")
-    if path is None:
-        pytest.fail("no Chromium: install Debian's package chromium")
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=flags)
-        yield browser
-        browser.close()
 
 
 @pytest.mark.parametrize("page_name", PAGES)
