@@ -1,6 +1,7 @@
 # Many studies, one after the other or side by side: run by `raretok sweep`, which also says how it went.
 import sys
 from pathlib import Path
+from shlex import quote
 
 from raretok.sweep import load_sweep
 
@@ -9,8 +10,8 @@ OUT = Path()
 PLAN = load_sweep(Path(config["sweep"]))
 JOBS = PLAN.jobs()
 # Many small eigenvalue problems are slower with a thread for each core.
-RUN = f"OPENBLAS_NUM_THREADS=1 {sys.executable} -m raretok job"
-WHERE = f"--sweep '{config['sweep']}' --out '{config['out']}'"
+RUN = f"OPENBLAS_NUM_THREADS=1 {quote(sys.executable)} -m raretok job"
+WHERE = f"--sweep {quote(config['sweep'])} --out {quote(config['out'])}"
 REPORTS = {job: [OUT / "reports" / job / f"{chapter}.ipynb" for chapter in JOBS[job].chapters] for job in JOBS}
 # Downloaded checkpoints of one model, in order: each waits for room.
 LINES = {}

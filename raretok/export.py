@@ -1,13 +1,15 @@
 """The table of all neurons as a file, for tools that prune, edit or steer."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
 
 from raretok.errors import RaretokError
+from raretok.store import replacing
 
 FORMATS = (".csv", ".json", ".safetensors")
 
@@ -26,23 +28,18 @@ def write_neurons(table: pd.DataFrame, path: Path, about: dict[str, str]) -> Non
         RaretokError: another suffix, or a folder that does not exist.
     """
     check_target(path)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        if path.suffix == ".csv":
-            table.to_csv(draft, index=False, float_format="%.9g")
-        elif path.suffix == ".json":
-            records = [{k: None if v != v else v for k, v in row.items()} for row in table.to_dict("records")]
-            draft.write_text(json.dumps({"about": about, "neurons": records}, indent=1) + "\n", encoding="utf-8")
-        else:
-            from safetensors.numpy import save_file
-
-            numbers = table.assign(direction=np.where(table["direction"] == "boost", 1, -1))
-            save_file({str(c): np.ascontiguousarray(numbers[c].to_numpy()) for c in numbers}, draft, metadata=about)
-        os.replace(draft, path)
-    except OSError as error:
-        raise RaretokError(f"{path} cannot be written: {error.strerror or error}") from None
-    finally:
-        draft.unlink(missing_ok=True)
+        with replacing(path) as draft:
+            if path.suffix == ".csv":
+                table.to_csv(draft, index=False, float_format="%.9g")
+            elif path.suffix == ".json":
+                records = [{k: None if v != v else v for k, v in row.items()} for row in table.to_dict("records")]
+                draft.write_text(json.dumps({"about": about, "neurons": records}, indent=1) + "\n", encoding="utf-8")
+            else:
+                numbers = table.assign(direction=np.where(table["direction"] == "boost", 1, -1))
+                save_file({str(c): np.ascontiguousarray(numbers[c].to_numpy()) for c in numbers}, draft, metadata=about)
+    except (OSError, SafetensorError) as error:
+        raise RaretokError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from None
 
 
 def check_target(path: Path) -> None:

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from raretok.errors import RaretokError
 from raretok.model import hub
 from raretok.model.registry import find_model
 from raretok.report import execute, render
-from raretok.store import Store, hash_of
+from raretok.store import Store, hash_of, replacing
 from raretok.study import Study
 from raretok.summary import KIND, costs, identity, read_summaries, summarise
 from raretok.sweep import Job, Sweep
@@ -71,12 +72,8 @@ def measure(study: Study, job: Job, out: Path) -> None:
 def fetch(job: Job, out: Path) -> None:
     """See to it that a checkpoint is on this machine, and note whether it was before."""
     entry, step = find_model(job.config.model), job.config.step
-    try:
-        hub.snapshot(entry, step)
-        here = True
-    except RaretokError:
+    if not (here := hub.here(entry, step)):
         hub.fetch(entry, step)
-        here = False
     write(out / "fetched" / f"{job.name}.json", json.dumps({"was_here": here}) + "\n")
 
 
@@ -115,7 +112,7 @@ def noted(out: Path, name: str) -> dict[str, Any] | None:
     try:
         found = json.loads(marker(out, name).read_text(encoding="utf-8"))
         return dict(found["inputs"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
@@ -148,27 +145,27 @@ def placed(out: Path, device: str) -> Iterator[str]:
     if device == "cpu" or count < 2 or "CUDA_VISIBLE_DEVICES" in os.environ:
         yield device
         return
-    with ExitStack() as held:
-        for index in range(count):
-            file = held.enter_context((out / f".gpu{index}").open("w"))
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            yield f"cuda:{index}"
-            return
+    while True:
+        with ExitStack() as held:
+            for index in range(count):
+                file = held.enter_context((out / f".gpu{index}").open("w"))
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue
+                yield f"cuda:{index}"
+                return
+        if device == "auto":  # Snakemake does not count the GPUs for it: it waits for one
+            time.sleep(1)
+            continue
         raise RaretokError(f"all {count} GPUs are taken by other jobs of this sweep: ask for fewer jobs at once")
 
 
 def write(path: Path, text: str) -> None:
     """Write a small file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replacing(path) as draft:
         draft.write_text(text, encoding="utf-8")
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def states(plan: Sweep, out: Path, store: Store) -> list[dict[str, Any]]:

@@ -21,7 +21,16 @@ from raretok.model.trace import Trace, run_trace
 from raretok.reading import Reading
 from raretok.store import code_digest
 
-MEASURED_BY = ("data", "model/load", "model/readout", "model/trace", "ablation", "reading", "measurement")
+MEASURED_BY = (
+    "data",
+    "model/load",
+    "model/checkpoint",
+    "model/readout",
+    "model/trace",
+    "ablation",
+    "reading",
+    "measurement",
+)
 """The parts of the package that the effects come from."""
 CONTEXTS = 5
 """How many of its strongest contexts are kept for each neuron."""

@@ -56,6 +56,7 @@ def execute(chapter: str, config: StudyConfig | None, output: Path, store: Store
     Raises:
         RaretokError: no such chapter, or one of its cells fails; the notebook up to there is kept beside, as ``.failed.ipynb``.
     """
+    from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     if config:
@@ -69,16 +70,24 @@ def execute(chapter: str, config: StudyConfig | None, output: Path, store: Store
         parameters |= {"trained_windows": config.windows}
     output.parent.mkdir(parents=True, exist_ok=True)
     draft = output.with_name(f".{output.stem}.{os.getpid()}.ipynb")
-    os.environ["RARETOK_STORE"] = str(store.root.resolve())
+    before = os.environ.get("RARETOK_STORE")
+    os.environ["RARETOK_STORE"] = str(store.root.resolve())  # the chapter's kernel inherits it
     try:
         run_chapter(CHAPTERS / f"{chapter}.md", draft, **parameters)
         os.replace(draft, output)
+    except DeadKernelError:
+        raise RaretokError(
+            f"the kernel of {chapter} died, most likely for lack of memory: use fewer windows or a larger machine"
+        ) from None
     except PapermillExecutionError as error:
         failed = output.with_suffix(".failed.ipynb")
         os.replace(draft, failed)
         raise RaretokError(f"{chapter} failed with {error.ename}: {error.evalue}\nsee {failed}") from None
     finally:
         draft.unlink(missing_ok=True)
+        os.environ.pop("RARETOK_STORE")
+        if before is not None:
+            os.environ["RARETOK_STORE"] = before
 
 
 def render(title: str, root: Path, parts: Mapping[str, Sequence[Path]], out: Path) -> Path:
@@ -98,7 +107,8 @@ def render(title: str, root: Path, parts: Mapping[str, Sequence[Path]], out: Pat
         raise RaretokError("jupyter-book is not installed: pip install -e '.[book]'")
     settings = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     settings |= {"title": title, "execute": {"execute_notebooks": "off", "stderr_output": "remove"}}
-    settings["sphinx"]["local_extensions"] = {"offline": str(ROOT / "_ext")}
+    settings["sphinx"]["local_extensions"] = {name: str(ROOT / "_ext") for name in ("offline", "finish")}
+    settings["logo"] = settings["html"]["favicon"] = str(ROOT / settings["logo"])
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "book"
         source.mkdir()

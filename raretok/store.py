@@ -8,6 +8,7 @@ The key is a hash of what changes the content, so a stale entry is one that is n
 
 import ast
 import errno
+import fcntl
 import hashlib
 import json
 import logging
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -98,7 +100,6 @@ class Store:
             if fault is None:
                 return place
             logger.warning("%s is damaged (%s) and is computed again", place, fault)
-            shutil.rmtree(place, ignore_errors=True)
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=place.parent))
@@ -106,11 +107,7 @@ class Store:
             raise self._unwritable(str(error.strerror)) from None
         try:
             _write_manifest(draft, inputs, self._timed(build, draft))
-            try:
-                draft.rename(place)
-            except OSError:
-                if not place.is_dir():
-                    raise
+            _put(draft, place)
         except OSError as error:
             if error.errno != errno.ENOSPC and shutil.disk_usage(self.root).free > FULL:
                 raise
@@ -139,12 +136,13 @@ class Store:
         return _fault(self.path(kind, inputs)) is None
 
     def manifests(self, kind: str = "*") -> Iterator[tuple[Path, dict[str, Any]]]:
-        """Folder and manifest of every entry of a kind, or of all, oldest first; unreadable ones are left out."""
-        for path in sorted(self.root.glob(f"{kind}/*/manifest.json"), key=lambda p: (p.stat().st_mtime_ns, p)):
-            try:
-                yield path.parent, json.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError):
-                continue
+        """Folder and manifest of every entry of a kind, or of all, oldest first; drafts and unreadable ones are left out."""
+        found = []
+        for path in self.root.glob(f"{kind}/*/manifest.json"):
+            with suppress(*UNREADABLE):  # also what another process takes away meanwhile
+                found.append((path.stat().st_mtime_ns, path.parent, _manifest(path.parent)))
+        for _, folder, manifest in sorted(found, key=lambda x: x[:2]):
+            yield folder, manifest
 
     def drop(self, kind: str, inputs: Mapping[str, Any]) -> None:
         """Remove the entry of these inputs, if it is there."""
@@ -179,15 +177,64 @@ def _write_manifest(draft: Path, inputs: Mapping[str, Any], seconds: float) -> N
         os.fsync(stream.fileno())
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A draft beside ``path`` that takes its place when the block ends, and goes when it fails: whole or not at all."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield draft
+        with draft.open("rb") as stream:
+            os.fsync(stream.fileno())
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _put(draft: Path, place: Path) -> None:
+    """Rename a draft into its place. An entry that another process put there first stays; a damaged one goes."""
+    while True:
+        try:
+            draft.rename(place)
+            return
+        except OSError:
+            if not place.is_dir():
+                raise
+        with (place.parent / ".lock").open("w") as lock:  # of two that replace a damaged one, neither takes the other's
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if _fault(place) is None:
+                return
+            aside = draft.with_name(f"{draft.name}-damaged")
+            place.rename(aside)
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+UNREADABLE = (OSError, ValueError, RecursionError)
+"""What reading a manifest raises where it is missing or not one."""
+
+
+def _manifest(place: Path) -> dict[str, Any]:
+    """The manifest of an entry; a ``ValueError`` says why it is none, or another's."""
+    found = json.loads((place / "manifest.json").read_text(encoding="utf-8"))
+    if not isinstance(found, dict) or not all(isinstance(found.get(name), dict) for name in ("inputs", "files")):
+        raise ValueError("it has no inputs or no files")
+    if not all(isinstance(found.get(name, 0), int | float) for name in ("seconds", "peak_mib")):
+        raise ValueError("its costs are no numbers")
+    if hash_of(found["inputs"]) != place.name:
+        raise ValueError("it is another entry's")
+    return found
+
+
 def _fault(place: Path) -> str | None:
     """What is wrong with an entry, None if nothing."""
     try:
-        manifest = json.loads((place / "manifest.json").read_text(encoding="utf-8"))
-        for name, sha256 in manifest["files"].items():
-            if _sha256(place / name) != sha256:
+        listed = _manifest(place)["files"]
+        # Only what lies in the folder is read, whatever the manifest names.
+        held = {p.relative_to(place).as_posix(): p for p in place.rglob("*") if p.is_file()}
+        for name, sha256 in listed.items():
+            if name not in held or _sha256(held[name]) != sha256:
                 return f"{name} has changed"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"unreadable: {type(error).__name__}"
+    except UNREADABLE as error:
+        return f"unreadable: {error or type(error).__name__}"
     return None
 
 

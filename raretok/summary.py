@@ -26,6 +26,8 @@ Scope = Literal["all", "rank-curve"]
 def identity(study: Study, scope: Scope = "all", weights: str | None = None) -> dict[str, Any]:
     """What tells a summary from any other, known without measuring; ``weights``: their digest, where they are not on this machine."""
     counts, entry, step = study.config.counts, study.entry, study.config.step
+    if counts and not Path(counts).is_file():
+        raise RaretokError(f"no counts file {counts}: give an existing .npy or .json file of counts")
     return {
         **study.config.model_dump(),
         "step": entry.steps[-1] if entry.local_run and step is None else step,
@@ -75,6 +77,7 @@ class Summaries:
     def last(self) -> "Summaries":
         """Of studies that differ in the training step alone, the latest."""
         settings = [n for n in StudyConfig.model_fields if n != "step"]
+        settings.append("named")
         order = self.studies.sort_values("step", na_position="last", kind="stable")
         kept = order.astype(dict.fromkeys(settings, str)).drop_duplicates(settings, keep="last").index
         studies = self.studies.loc[self.studies.index.isin(kept)].reset_index(drop=True)
@@ -103,7 +106,12 @@ def read_summaries(store: Store, needed: bool = False) -> Summaries:
     for folder, inputs in found.values():
         about = json.loads((folder / "study.json").read_text(encoding="utf-8"))
         settings = {name: inputs[name] for name in StudyConfig.model_fields}
-        named = {"model": about.pop("name"), "weights": inputs["weights"], "scope": inputs["scope"]}
+        named = {
+            "model": about.pop("name"),
+            "named": settings["model"],
+            "weights": inputs["weights"],
+            "scope": inputs["scope"],
+        }
         rows.append(settings | about | all_costs.get(about["effects"], {}) | named)
         claims.append(pd.read_parquet(folder / "claims.parquet"))
         curves.append(pd.read_parquet(folder / "curve.parquet"))
@@ -135,6 +143,10 @@ def _names(studies: pd.DataFrame) -> list[str]:
         differ = [n for n in settings if twins[n].astype(str).nunique() > 1]
         step = "" if pd.isna(row["step"]) else f" @ {row['step']}"
         names.append(f"{row['model']}{step}" + "".join(f", {n} {row[n]}" for n in differ))
+    for column in ("named", "weights"):  # two folders of one name, or one whose weights have changed
+        names = [
+            f"{n}, {str(x)[-40:]}" if names.count(n) > 1 else n for n, x in zip(names, studies[column], strict=True)
+        ]
     return names
 
 

@@ -1,6 +1,7 @@
 """Many studies: what ``sweep.yml`` says, as jobs."""
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from raretok.ablation import Replacement
+from raretok.data.text import CORPORA
 from raretok.errors import RaretokError
-from raretok.model.registry import ModelEntry, find_model
+from raretok.model.registry import MODELS, ModelEntry, find_model
 from raretok.reading import StudyConfig
 from raretok.report import CHAPTER_PARAMETERS, chapter_names
 from raretok.summary import Scope
@@ -125,10 +127,13 @@ class Job:
 
 def parameter_count(entry: ModelEntry) -> float:
     """How many parameters a model has, by the registry or the size of its files (in half precision); 1e9 if neither says."""
-    if found := re.fullmatch(r"([\d.]+)([MB])", entry.parameters):
-        return float(found[1]) * {"M": 1e6, "B": 1e9}[found[2]]
-    weights = [p.stat().st_size for p in Path(entry.source).rglob("*.safetensors")] if entry.kind != "hub" else []
-    return max(weights) / 2 if weights else 1e9
+    if told := re.fullmatch(r"([\d.]+)([MB])", entry.parameters):
+        return float(told[1]) * {"M": 1e6, "B": 1e9}[told[2]]
+    found: dict[Path, int] = {}
+    for path in Path(entry.source).rglob("*.safetensors") if entry.kind != "hub" else ():
+        if path.name != "state.safetensors":  # of a run: not a model
+            found[path.parent] = found.get(path.parent, 0) + path.stat().st_size
+    return max(found.values()) / 2 if found else 1e9
 
 
 def _plain(value: str) -> str:
@@ -144,21 +149,24 @@ def load_sweep(path: Path) -> Sweep:
     Raises:
         RaretokError: no such file, not YAML, or wrong entries; the message names file, line and what is right, for each.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise RaretokError(f"no file {path}: give the path of a sweep.yml; the book's repository has one to start from")
     try:
         text = path.read_text(encoding="utf-8")
         content, tree = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
     except UnicodeDecodeError as error:
         raise RaretokError(f"{path} is not UTF-8 (byte {error.start})") from None
+    except OSError as error:
+        raise RaretokError(f"{path} cannot be read ({error.strerror or error}): see to its permissions") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise RaretokError(f"{path}:{mark.line + 1 if mark else 1}: not YAML: {problem}") from None
-    except (ValueError, RecursionError) as error:  # such as a date that is none, or a tower of brackets
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        # Such as a date that is none, a tower of brackets, or `!!int ""`: what the parser takes for granted.
         raise RaretokError(f"{path}:1: not YAML that can be read: {str(error) or type(error).__name__}") from None
     try:
-        sweep = Sweep.model_validate(content)
+        sweep = _from_here(Sweep.model_validate(content), path.resolve().parent)
     except ValidationError as error:
         wrong = [(e["loc"], f"{_say(e['loc'])}: {e['msg']}{_hint(e)}") for e in error.errors()]
     else:
@@ -166,6 +174,19 @@ def load_sweep(path: Path) -> Sweep:
     if wrong:
         raise RaretokError("\n".join(dict.fromkeys(f"{path}:{_line(tree, where)}: {what}" for where, what in wrong)))
     return sweep
+
+
+def _from_here(sweep: Sweep, folder: Path) -> Sweep:
+    """The sweep with paths in full: those it names are relative to its own folder, wherever its jobs run."""
+
+    def full(name: str | None) -> str | None:
+        known = name is None or name in MODELS or name in CORPORA
+        return name if known or not os.path.exists(folder / str(name)) else str(folder / str(name))
+
+    studies = [
+        e.model_copy(update={n: full(getattr(e, n)) for n in ("model", "corpus", "counts")}) for e in sweep.studies
+    ]
+    return sweep.model_copy(update={"studies": studies})
 
 
 def _say(where: tuple[Any, ...]) -> str:

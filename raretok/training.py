@@ -6,7 +6,6 @@ A run is a folder: the tokenizer and its training counts, ``log.jsonl``, one ``s
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -25,8 +24,10 @@ from torch import Tensor
 
 from raretok.data.text import load_corpus
 from raretok.errors import RaretokError
+from raretok.model.checkpoint import read_tokenizer
 from raretok.model.load import pick_device
 from raretok.recipes import RECIPES, Recipe, build_model
+from raretok.store import replacing
 
 END = "<|endoftext|>"
 STATE_EVERY = 100
@@ -97,7 +98,7 @@ def train(name: str, seed: int, out: Path, device: str = "auto", stop: int | Non
     torch.use_deterministic_algorithms(True)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        return _train(recipe, seed, out, where, stop or recipe.steps, identity)
+        return _train(recipe, seed, out, where, recipe.steps if stop is None else min(stop, recipe.steps), identity)
     except (OSError, SafetensorError) as error:
         raise RaretokError(
             f"{out} cannot be written ({getattr(error, 'strerror', None) or error}): what is there stays; make room and run the same command again"
@@ -119,7 +120,7 @@ def _train(recipe: Recipe, seed: int, out: Path, device: torch.device, stop: int
     optimizer = torch.optim.AdamW(
         model.parameters(), recipe.learning_rate, (0.9, 0.95), weight_decay=recipe.weight_decay
     )
-    step = _resume(out / "state.safetensors", identity, model, optimizer)
+    step = _resume(out / "state.safetensors", identity, recipe.steps, model, optimizer)
     log = _Log(out / "log.jsonl", step)
     tokens = recipe.batch * recipe.context
     with tqdm(total=recipe.steps * tokens, initial=step * tokens, unit="token", unit_scale=True, disable=None) as bar:
@@ -132,7 +133,7 @@ def _train(recipe: Recipe, seed: int, out: Path, device: torch.device, stop: int
                     tokens=step * tokens,
                     held_out=held_out_loss(lambda x: model(x).logits, held_out, recipe.context),
                 )
-            if step == stop:
+            if step >= stop:
                 _save_state(out / "state.safetensors", identity, step, model, optimizer)
                 return out / f"step{max(s for s in recipe.checkpoints if s <= step)}"
             if step % STATE_EVERY == 0 and step:
@@ -180,14 +181,12 @@ def held_out_loss(logits_of: Callable[[Tensor], Tensor], ids: Tensor, context: i
 
 
 def _tokenizer(recipe: Recipe, out: Path) -> Any:
-    from transformers import AutoTokenizer
-
     if not (out / "tokenizer_config.json").is_file():
         with tempfile.TemporaryDirectory(dir=out, prefix=".draft-") as folder:
             train_tokenizer(recipe).save_pretrained(folder)
             for path in sorted(Path(folder).iterdir(), key=lambda p: p.name == "tokenizer_config.json"):
                 path.replace(out / path.name)
-    return AutoTokenizer.from_pretrained(out, local_files_only=True)
+    return read_tokenizer(out)
 
 
 def _checkpoint(model: Any, place: Path) -> None:
@@ -208,11 +207,8 @@ def _checkpoint(model: Any, place: Path) -> None:
 
 
 def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    draft = path.with_name(f".draft-{path.name}")
-    write(draft)
-    with draft.open("rb") as stream:
-        os.fsync(stream.fileno())
-    draft.replace(path)
+    with replacing(path) as draft:
+        write(draft)
 
 
 def _save_state(path: Path, identity: str, step: int, model: Any, optimizer: torch.optim.Optimizer) -> None:
@@ -224,7 +220,7 @@ def _save_state(path: Path, identity: str, step: int, model: Any, optimizer: tor
     _replace(path, lambda draft: save_file(tensors, draft, {"run": f"{identity} {step}"}))
 
 
-def _resume(path: Path, identity: str, model: Any, optimizer: torch.optim.Optimizer) -> int:
+def _resume(path: Path, identity: str, steps: int, model: Any, optimizer: torch.optim.Optimizer) -> int:
     """Put a saved state into a model and its optimizer; the step it was saved at, 0 where there is none."""
     if not path.is_file():
         return 0
@@ -235,11 +231,12 @@ def _resume(path: Path, identity: str, model: Any, optimizer: torch.optim.Optimi
                 raise RaretokError(
                     f"{path.parent} holds a run of another recipe or seed: give --out another folder, or delete it"
                 )
-            step = int(at)
+            if not 0 <= (step := int(at)) <= steps:
+                raise ValueError(f"it is of step {step}")
             for name, parameter in model.named_parameters():
-                parameter.data.copy_(saved.get_tensor(f"weight.{name}"))
+                parameter.data.copy_(_saved(saved, f"weight.{name}", parameter))
                 if step:
-                    moments = {m: saved.get_tensor(f"{m}.{name}").to(parameter) for m in ("exp_avg", "exp_avg_sq")}
+                    moments = {m: _saved(saved, f"{m}.{name}", parameter) for m in ("exp_avg", "exp_avg_sq")}
                     optimizer.state[parameter] = {"step": torch.tensor(float(step)), **moments}
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise RaretokError(
@@ -248,12 +245,19 @@ def _resume(path: Path, identity: str, model: Any, optimizer: torch.optim.Optimi
     return step
 
 
+def _saved(saved: Any, name: str, like: Tensor) -> Tensor:
+    found = saved.get_tensor(name)
+    if (found.shape, found.dtype) != (like.shape, like.dtype):
+        raise ValueError(f"{name} is {tuple(found.shape)} {found.dtype}, not {tuple(like.shape)} {like.dtype}")
+    return found.to(like.device)
+
+
 class _Log:
     """Lines of JSON; what was logged after the step a run resumes from is logged again."""
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
         kept = [x for x in map(_parsed, lines) if x is not None and x["step"] < step + (1 if "loss" in x else 0)]
         _replace(path, lambda draft: draft.write_text("".join(json.dumps(x) + "\n" for x in kept)))
 
@@ -264,6 +268,8 @@ class _Log:
 
 def _parsed(line: str) -> dict[str, int | float] | None:
     try:
-        return dict(json.loads(line))
-    except ValueError:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
         return None  # the line that a kill cut off
+    whole = isinstance(found, dict) and all(type(value) in (int, float) for value in found.values())
+    return found if whole and type(found.get("step")) is int else None

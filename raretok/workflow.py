@@ -19,6 +19,8 @@ import yaml
 
 from raretok.errors import RaretokError
 from raretok.jobs import finished, marker, states
+from raretok.model import hub
+from raretok.model.registry import find_model
 from raretok.report import ROOT
 from raretok.store import Store
 from raretok.sweep import Sweep, load_sweep
@@ -57,13 +59,16 @@ def run_sweep(
             command += ["--slurm-jobname-prefix", prefix]
             if not dry_run:
                 _cancel_leftovers(prefix)
+        started = time.time()
         done = subprocess.run(command, env=environment, check=False, pass_fds=[lock.fileno()])
     if dry_run:
         if done.returncode:
             raise RaretokError("Snakemake cannot plan this sweep: its own message is above")
         return [], []
     rows = states(plan, out, store)
-    logs = [log for left, log in outputs(plan, out) if not left.exists() and log.exists()]
+    logs = [
+        log for left, log in outputs(plan, out) if not left.exists() and log.exists() and log.stat().st_mtime >= started
+    ]
     if done.returncode and not logs:
         raise RaretokError(f"Snakemake failed with exit code {done.returncode}: its own message is above")
     return rows, logs
@@ -102,14 +107,19 @@ def _cancel_leftovers(prefix: str) -> None:
     if not shutil.which("squeue"):
         raise RaretokError("this machine has no squeue: the profile is for a machine that submits to Slurm")
     query = ["squeue", "--noheader", f"--user={getpass.getuser()}", "--format=%A %j"]
-    for attempt in range(120):
-        lines = subprocess.run(query, capture_output=True, text=True, check=True).stdout.splitlines()
-        left = [line.split()[0] for line in lines if line.split()[1].startswith(f"{prefix}_")]
-        if not left:
+    cancelled = False
+    for _ in range(120):
+        asked = subprocess.run(query, capture_output=True, text=True, check=False)
+        found = [line.partition(" ") for line in asked.stdout.splitlines()]
+        left = [number for number, _, name in found if name.strip().startswith(f"{prefix}_")]
+        if not left and not asked.returncode:
             return
-        if not attempt:
-            subprocess.run(["scancel", *left], check=True)
+        if left and not cancelled:
+            subprocess.run(["scancel", *left], check=False)  # which fails for one that has just ended
+            cancelled = True
         time.sleep(0.5)
+    if asked.returncode:
+        raise RaretokError(f"Slurm does not say which jobs there are: {asked.stderr.strip() or 'squeue failed'}")
     raise RaretokError(f"jobs {', '.join(left)} of an earlier sweep on this folder do not end: see `squeue`")
 
 
@@ -129,9 +139,14 @@ def _alone(out: Path) -> Iterator[IO[str]]:
 def forget_what_is_stale(plan: Sweep, out: Path, store: Store) -> None:
     """Take away what says that a study is done where it is not, or no longer; what was made of it is made again."""
     done = finished(plan, out, store)
-    for name in plan.jobs():
+    for name, job in plan.jobs().items():
         if name not in done:
             marker(out, name).unlink(missing_ok=True)
+        if job.fetched and not (
+            name in done and all((out / "reports" / name / f"{c}.ipynb").is_file() for c in job.chapters)
+        ):
+            for kind in () if hub.here(find_model(job.config.model), job.config.step) else ("fetched", "forgotten"):
+                (out / kind / f"{name}.json").unlink(missing_ok=True)  # its weights are needed again
 
 
 def outputs(plan: Sweep, out: Path) -> Iterator[tuple[Path, Path]]:

@@ -12,7 +12,8 @@ from raretok import RaretokError, Study
 from raretok.charts import claims as say
 from raretok.charts import models as charts
 from raretok.charts.claims import MARKS, sign_table
-from raretok.claims import CLAIMS, RANK_CURVE, Verdict
+from raretok.charts.theme import save_link
+from raretok.claims import CLAIMS, QUESTIONS, RANK_CURVE, Verdict
 from raretok.report import CHAPTERS
 from raretok.store import Store
 from raretok.summary import read_summaries, summarise
@@ -147,13 +148,44 @@ def test_the_scorecard_leads_to_the_chapter_of_each_claim_and_escapes_what_it_sh
 
 def test_every_claim_s_rule_is_in_the_room_of_a_chapter():
     for claim in CLAIMS:
-        assert (CHAPTERS / f"{claim.rule.__module__.rpartition('.')[2]}.md").is_file()
+        assert (CHAPTERS / f"{claim.room}.md").is_file()
+    assert set(QUESTIONS) == {claim.room for claim in CLAIMS}
+
+
+def test_at_a_glance_every_claim_of_every_study_has_its_sign_and_its_chapter(made):
+    claims = read_summaries(made[0]).claims
+    page = say.at_a_glance(claims.assign(why="<i>why</i>")).to_html()
+    for row in claims.to_dict("records"):
+        room = next(c.room for c in CLAIMS if c.id == row["id"])
+        assert re.search(rf'href="{room}.html"[^>]*>{row["id"]} {re.escape(MARKS[Verdict(row["verdict"])][0])}<', page)
+    assert page.count("raretok-chip") == len(claims)
+    assert "<i>" not in page
+
+
+def test_two_models_in_folders_of_one_name_stay_two(models, corpus_file, tmp_path):
+    store = Store(tmp_path / "own")
+    for place in ("a", "b"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "final").symlink_to(models["gpt2" if place == "a" else "llama"])
+        study = Study(
+            model=str(tmp_path / place / "final"),
+            corpus=str(corpus_file),
+            windows=120,
+            length=64,
+            store=store,
+            device="cpu",
+        )
+        summarise(study, "rank-curve")
+    found = read_summaries(store)
+    assert found.studies["study"].is_unique
+    assert len(found.last().studies) == 2
+    assert len(sign_table(found.last().claims)) == 2
 
 
 def test_a_table_can_be_saved_from_the_page_itself(made):
     claims = read_summaries(made[0]).claims
-    link = say.download(claims, 'a"b.csv').data
-    assert 'download="a&quot;b.csv"' in link
+    link = say.scorecard(claims, "all").to_html()
+    assert 'download="a&quot;b.csv"' in save_link(claims, 'a"b')
     saved = base64.b64decode(re.search(r"base64,([^\"]+)", link)[1]).decode()
     again = pd.read_csv(io.StringIO(saved))
     assert again["id"].tolist() == claims["id"].tolist()

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raretok import RaretokError
-from raretok.model.registry import MODELS
+from raretok.model.registry import MODELS, ModelEntry
 from raretok.report import ROOT
 from raretok.sweep import Sweep, load_sweep, parameter_count
 
@@ -149,3 +149,23 @@ def test_sizes_of_models_that_no_list_has_come_from_their_files(models):
     assert parameter_count(find_model("somebody/some-model")) == 1e9
     entry = find_model(str(models["gpt2"]))
     assert parameter_count(entry) == pytest.approx((models["gpt2"] / "model.safetensors").stat().st_size / 2)
+
+
+def test_paths_are_those_beside_the_sweep_wherever_its_jobs_run(models, corpus_file, tmp_path, monkeypatch):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mine").symlink_to(models["gpt2"])
+    (tmp_path / "text.csv").write_bytes(corpus_file.read_bytes())
+    (tmp_path / "sweep.yml").write_text("studies:\n  - {model: runs/mine, corpus: text.csv}\n  - model: smollm2-135m\n")
+    monkeypatch.chdir("/")
+    first, second = load_sweep(tmp_path / "sweep.yml").studies
+    assert (first.model, first.corpus) == (str(tmp_path / "runs" / "mine"), str(tmp_path / "text.csv"))
+    assert (second.model, second.corpus) == ("smollm2-135m", "movie-reviews")
+
+
+def test_the_size_of_a_model_is_that_of_all_its_files_at_one_step(tmp_path):
+    for step in ("step0", "step1"):
+        (tmp_path / step).mkdir()
+        for shard in (1, 2, 3):
+            (tmp_path / step / f"model-{shard}.safetensors").write_bytes(bytes(1000))
+    (tmp_path / "state.safetensors").write_bytes(bytes(50_000))
+    assert parameter_count(ModelEntry("mine", "run", str(tmp_path))) == 1500

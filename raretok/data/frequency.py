@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +12,14 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
+from numpy.lib.format import open_memmap
 
 from raretok.errors import RaretokError
 
 RARE_MASS = 0.05
 COMMON_MASS = 0.5
+MOST_TOKENS = 1 << 53
+"""Up to here sums of counts are exact."""
 DECILES = tuple(f"decile {k}" for k in range(1, 11))
 """Tenths of the token mass, from the rarest types (1) to the most frequent (10)."""
 
@@ -49,10 +53,11 @@ def load_counts(path: Path, vocab: int, padded: int | None = None) -> UnigramCou
     Raises:
         RaretokError: unreadable file, another length than either vocabulary, or negative or non-integer counts.
     """
-    if path.suffix not in (".npy", ".json") or not path.is_file():
+    if path.suffix not in (".npy", ".json") or not os.path.isfile(path):
         raise RaretokError(f"no counts file {path}: give an existing .npy or .json file of {vocab} counts")
     try:
-        raw = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.asarray(json.loads(path.read_text()))
+        # Mapped, a header that promises more than the file holds is an error before any memory is taken.
+        raw = open_memmap(path, "r") if path.suffix == ".npy" else np.asarray(json.loads(path.read_text("utf-8")))
     except (ValueError, OSError, EOFError, RecursionError, OverflowError, TypeError) as error:
         raise RaretokError(f"{path.name} is not a readable counts file ({error}): write it again") from None
     if raw.ndim != 1 or len(raw) not in (vocab, padded):
@@ -62,8 +67,9 @@ def load_counts(path: Path, vocab: int, padded: int | None = None) -> UnigramCou
         )
     if raw.dtype.kind not in "iuf" or (raw < 0).any() or not np.isfinite(raw).all() or (raw % 1 != 0).any():
         raise RaretokError(f"{path.name} holds values that are not counts: give whole numbers ≥ 0")
-    if not raw.any():
-        raise RaretokError(f"{path.name} holds only zeros: give the counts of a corpus")
+    if not 0 < (total := float(raw.sum(dtype=np.float64))) <= MOST_TOKENS:
+        held = "only zeros" if not total else f"{total:.0e} tokens, more than can be counted"
+        raise RaretokError(f"{path.name} holds {held}: give the counts of a corpus")
     return UnigramCounts(raw.astype(np.int64), path.name)
 
 

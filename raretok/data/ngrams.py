@@ -68,7 +68,7 @@ def _level(keys: Int[ndarray, " gram"], counts: Int[ndarray, " gram"], vocab: in
     contexts, first = np.unique(keys // vocab, return_index=True)
     types = np.diff([*first, len(keys)])
     once, twice = int((counts == 1).sum()), int((counts == 2).sum())
-    discount = once / (once + 2 * twice) if once else 0.0
+    discount = max(once, 1) / (max(once, 1) + 2 * twice)  # above 0 also where nothing occurs once
     return _Level(keys, counts, contexts, np.add.reduceat(counts, first), types, discount)
 
 

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -92,7 +93,7 @@ def load_corpus(name: str, column: str = "text") -> Corpus:
         return CORPORA[name]()
     path = Path(name)
     if path.suffix in _READERS:
-        if not path.is_file():
+        if not os.path.isfile(name):  # which, other than Path.is_file, takes a name of any length
             raise RaretokError(f"no file {name}: give an existing path or one of {', '.join(CORPORA)}")
         try:
             documents = list(_READERS[path.suffix](path, column))
@@ -100,6 +101,8 @@ def load_corpus(name: str, column: str = "text") -> Corpus:
             raise RaretokError(
                 f"{name} is not UTF-8 (byte {error.start}): convert it, for example with `iconv -t utf-8`"
             ) from None
+        except OSError as error:
+            raise RaretokError(f"{name} cannot be read ({error.strerror or error}): see to its permissions") from None
         return _corpus(path.name, documents, f"the file {path.name}")
     if name.count("/") == 1 and not name.startswith((".", "/")):
         return _hub_dataset(name, column)
@@ -114,29 +117,37 @@ def _corpus(name: str, documents: list[str], description: str) -> Corpus:
     if not kept:
         raise RaretokError(f"{name} holds no text: give a file with at least one non-empty document")
     digest = hashlib.sha256()
-    for document in kept:
-        text = document.encode("utf-8", errors="surrogatepass")
+    for number, document in enumerate(kept, 1):
+        try:
+            text = document.encode()
+        except UnicodeEncodeError:
+            raise RaretokError(
+                f"document {number} of {name} holds half a surrogate pair, which is no character: write it again as UTF-8"
+            ) from None
         digest.update(len(text).to_bytes(8, "little") + text)
     return Corpus(name, kept, digest.hexdigest(), description)
 
 
 def _read_csv(path: Path, column: str) -> Iterator[str]:
     csv.field_size_limit(sys.maxsize)
-    with path.open(encoding="utf-8", newline="") as stream:
+    with path.open(encoding="utf-8-sig", newline="") as stream:  # spreadsheets put a mark before the first column
         rows = csv.DictReader(stream)
-        _need_column(path, column, rows.fieldnames or [])
-        for row in rows:
-            yield row[column] or ""
+        try:
+            _need_column(path, column, rows.fieldnames or [])
+            for row in rows:
+                yield row[column] or ""
+        except csv.Error as error:
+            raise RaretokError(f"{path.name} line {rows.line_num} is not CSV ({error}): write it again") from None
 
 
 def _read_jsonl(path: Path, column: str) -> Iterator[str]:
-    with path.open(encoding="utf-8") as stream:
+    with path.open(encoding="utf-8-sig") as stream:
         for number, line in enumerate(stream, 1):
             if not line.strip():
                 continue
             try:
                 record = json.loads(line)
-            except (json.JSONDecodeError, RecursionError):
+            except (ValueError, RecursionError):
                 raise RaretokError(f"{path.name} line {number} is not JSON: write one JSON object a line") from None
             if not isinstance(record, dict) or not isinstance(record.get(column), str):
                 raise RaretokError(f"{path.name} line {number} has no text field {column!r}: name it as text column")
@@ -158,7 +169,7 @@ def _read_parquet(path: Path, column: str) -> Iterator[str]:
 
 def _read_txt(path: Path, column: str) -> Iterator[str]:
     held: list[str] = []
-    for paragraph in re.split(r"\n\s*\n", path.read_text(encoding="utf-8")):
+    for paragraph in re.split(r"\n\s*\n", path.read_text(encoding="utf-8-sig")):
         held.append(paragraph)
         if sum(map(len, held)) >= PARAGRAPH_CHARACTERS:
             yield "\n\n".join(held)

@@ -134,8 +134,8 @@ def identify(data: Halves, seed: int) -> pd.DataFrame:
         )
     whole, parts = _specific(data, None, seed), [_specific(data, h, seed + 1 + h) for h in (0, 1)]
     (s, draws), (s_a, draws_a), (s_b, draws_b) = whole, *parts
-    low, high = np.percentile(draws, [2.5, 97.5], axis=0)
-    se_a = draws_a.std(0, ddof=1)
+    low, high = row_range(draws)
+    se, se_a, se_b = (np.nanstd(d, axis=0, ddof=1) for d in (draws, draws_a, draws_b))  # a resample may draw no weight
     p = two_sided_p(s_a, se_a, int((data.half == 0).sum()))
     q = fdr(p)
     published_net = ratio(*data.of("half of types input"))
@@ -144,7 +144,7 @@ def identify(data: Halves, seed: int) -> pd.DataFrame:
         {
             "neuron": np.arange(len(s)),
             "s": s,
-            "se": draws.std(0, ddof=1),
+            "se": se,
             "low": low,
             "high": high,
             "s_a": s_a,
@@ -152,7 +152,7 @@ def identify(data: Halves, seed: int) -> pd.DataFrame:
             "p": p,
             "q": q,
             "s_b": s_b,
-            "se_b": draws_b.std(0, ddof=1),
+            "se_b": se_b,
             "direction": np.where(ratio(*data.of("rare", 0)) > 0, "boost", "suppress"),
             "selected": q <= Q,
             "controlled": (q <= Q) & (np.sign(s_a) == np.sign(s_b)),
@@ -170,7 +170,7 @@ def _specific(
     rare, matched = data.of("rare with controls", which), data.of("matched", which)
     counts = bootstrap_counts(len(rare[1]), RESAMPLES, seed)
     draws = bootstrap_ratio(*rare, counts) - bootstrap_ratio(*matched, counts)
-    return ratio(*rare) - ratio(*matched), draws
+    return ratio(*rare) - ratio(*matched), np.where(np.isfinite(draws), draws, np.nan)
 
 
 def published_head(net: Float[ndarray, " neuron"]) -> tuple[Bool[ndarray, " neuron"], Int[ndarray, " neuron"]]:

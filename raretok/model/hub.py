@@ -1,5 +1,6 @@
 """Models of the model hub on this machine: where a revision is, how it gets here, how it goes. Only ``fetch`` downloads."""
 
+import json
 from pathlib import Path
 
 from raretok.errors import RaretokError
@@ -33,6 +34,17 @@ def snapshot(entry: ModelEntry, step: int | None) -> Path:
     if not (folder / "config.json").is_file():
         raise missing(entry, step, FileNotFoundError())
     return folder
+
+
+def here(entry: ModelEntry, step: int | None) -> bool:
+    """Whether a revision's weights are all on this machine: those that its index names, or any; a download that broke off leaves less."""
+    try:
+        folder = snapshot(entry, step)
+    except RaretokError:
+        return False
+    indices = folder.glob("*.safetensors.index.json")
+    named = {n for path in indices for n in json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()}
+    return all((folder / n).is_file() for n in named) if named else any(folder.glob("*.safetensors"))
 
 
 def fetch(entry: ModelEntry, step: int | None) -> Path:

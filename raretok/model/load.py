@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from raretok import embedded
 from raretok.errors import RaretokError
 from raretok.model import hub
+from raretok.model.checkpoint import read_settings, read_tokenizer, read_weights
 from raretok.model.readout import Readout, check_readout, extract_readout, mlp_inputs
 from raretok.model.registry import ModelEntry, find_model
 from raretok.store import Store, code_digest
@@ -126,6 +126,9 @@ def model_digest(entry: ModelEntry, step: int | None) -> str:
             )
         kinds = (".safetensors", ".json", ".model", ".txt")
         paths = sorted(p for place in {folder, _tokenizer_folder(folder)} for p in place.iterdir() if p.suffix in kinds)
+        paths = [
+            p for p in paths if p.suffix != ".safetensors" or p.parent == folder
+        ]  # beside a run's tokenizer lies its state
         if not any(p.suffix == ".safetensors" for p in paths):
             raise RaretokError(f"{folder} has no .safetensors weights: write it again with save_pretrained")
         return hashlib.sha256("".join(embedded.digest_files((p.resolve(),)) for p in paths).encode()).hexdigest()
@@ -134,18 +137,13 @@ def model_digest(entry: ModelEntry, step: int | None) -> str:
 
 def load_tokenizer(name: str, step: int | None = None) -> Any:
     """The model's own tokenizer."""
-    from transformers import AutoTokenizer
-
     entry = find_model(name)
     where = _tokenizer_folder(_source(entry, step))
     if not any((where / name).is_file() for name in TOKENIZERS):  # from settings alone one without words would be made
         if entry.kind == "hub":
             raise hub.missing(entry, step, FileNotFoundError())
         raise RaretokError(f"{where} has no tokenizer ({', '.join(TOKENIZERS)}): write it there with save_pretrained")
-    try:
-        return AutoTokenizer.from_pretrained(where, local_files_only=True)
-    except OSError as error:
-        raise hub.missing(entry, step, error) from None
+    return read_tokenizer(where)
 
 
 def _tokenizer_folder(folder: Path) -> Path:
@@ -175,31 +173,17 @@ def load_model(
         RaretokError: unknown, missing, damaged or unsupported model.
     """
     from transformer_lens.model_bridge import TransformerBridge
-    from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
     entry = find_model(name)
     logging.disable_progress_bar()
     tokenizer = load_tokenizer(name, step)
     where = _source(entry, step)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model = AutoModelForCausalLM.from_pretrained(
-                where,
-                local_files_only=True,
-                dtype=torch.float32,
-                trust_remote_code=False,
-                use_safetensors=True,
-            )
-    except OSError as error:
-        if entry.local_run or entry.kind == "path":
-            raise RaretokError(f"{where} holds no loadable model ({error}): write it with save_pretrained") from None
-        raise hub.missing(entry, step, error) from None
-    except SafetensorError as error:
-        raise RaretokError(f"model.safetensors in {where} is damaged ({error}): fetch or write it again") from None
-    except (ValueError, RuntimeError, KeyError) as error:
-        raise RaretokError(f"{entry.name} could not be loaded as a causal language model: {error}") from None
+    if entry.kind == "hub" and not hub.here(entry, step):
+        raise hub.missing(entry, step, FileNotFoundError())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = read_weights(where, read_settings(where))
     model = model.to(device=pick_device(device), dtype=dtype).eval().requires_grad_(False)
     if dtype == torch.float64:
         _keep_float64(model)

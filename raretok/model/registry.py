@@ -1,5 +1,6 @@
 """The models that ``raretok`` knows by name, and what a user may write instead of a name."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -150,7 +151,7 @@ def find_model(name: str) -> ModelEntry:
     if name in MODELS:
         return MODELS[name]
     path = Path(name)
-    if path.is_dir():
+    if os.path.isdir(name):  # which, other than Path.is_dir, takes a name of any length
         if counts_of(path.resolve()) and (steps := steps_in(path)):
             return ModelEntry(path.name, "run", str(path), steps=steps)
         if not (path / "config.json").is_file():

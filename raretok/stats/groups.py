@@ -122,7 +122,7 @@ def resampled_statistics(
     group: Int[ndarray, " size"],
     counts: Float[ndarray, "resample document"],
 ) -> dict[str, Float[ndarray, " resample"]]:
-    """``STATISTICS`` of one group when every document counts as often as ``counts`` says, by name.
+    """``STATISTICS`` of one group when every document counts as often as ``counts`` says, by name; NaN where none with any weight does.
 
     Args:
         activation: of every neuron at every position.
@@ -135,8 +135,9 @@ def resampled_statistics(
     kept = kept[np.argsort(document[kept], kind="stable")]
     a, w = activation[kept].astype(np.float64), weight[kept]
     there, start = np.unique(document[kept], return_index=True)
-    counts = counts[:, there]
-    total = counts @ np.add.reduceat(w, start)
+    total = counts[:, there] @ np.add.reduceat(w, start)
+    drawn = total > 0
+    counts, total = counts[np.ix_(drawn, there)], total[drawn]
     mean, square = (counts @ np.add.reduceat(w[:, None] * x, start) / total[:, None] for x in (a, a**2))
     scale_r, scale_cosine = _inverse_size(square - mean**2, square), _inverse_size(square, square)
     size, neurons, draws = len(group), a.shape[1], len(counts)
@@ -156,7 +157,11 @@ def resampled_statistics(
             inside[n][:, k : k + step] = matrix[:, :, group]
             reach[n] += matrix.sum((1, 2))
     share = w / w.sum()
-    return _summaries(inside, reach, neurons, float(1 / (share**2).sum()))
+    found = {}
+    for name, values in _summaries(inside, reach, neurons, float(1 / (share**2).sum())).items():
+        found[name] = np.full(len(drawn), np.nan)
+        found[name][drawn] = values
+    return found
 
 
 def between(

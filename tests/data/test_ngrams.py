@@ -47,3 +47,10 @@ def test_what_cannot_be_counted_is_said():
         ngram_losses(np.arange(10), np.arange(10), 8192, 5)
     with pytest.raises(RaretokError, match="a text of 2 tokens has no 3-gram"):
         ngram_losses(np.arange(10), np.arange(2), 20, 3)
+
+
+def test_text_in_which_nothing_occurs_once_leaves_something_for_what_was_not_seen():
+    train = np.tile([0, 1, 2], 50)[:-1]
+    total = sum(float(np.exp(-ngram_losses(train, np.array([1, w]), 5, 2))[0]) for w in range(5))
+    assert np.isfinite(ngram_losses(train, np.array([0, 2, 4]), 5, 2)).all()
+    assert total == pytest.approx(1, abs=1e-12)

@@ -83,3 +83,12 @@ def test_overlap_counts():
     assert table.loc["both", "controlled"] == found["controlled"].sum()
     assert table.loc["both", "in both"] == (found["controlled"] & found["published"]).sum()
     assert table.loc["boost", "published"] + table.loc["suppress", "published"] == table.loc["both", "published"]
+
+
+def test_resamples_without_weight_do_not_hide_the_neurons():
+    data = simulated(documents=40, specific=range(5), size=3.0)
+    matched = data.sums.weight[:, BANDS.index("matched")]
+    matched[8:] = 0  # some resamples of a half draw no document that has controls
+    found = identify(data, 0)
+    assert found["controlled"][:5].all()
+    assert found[["se", "low", "high", "se_b"]].notna().all(axis=None)

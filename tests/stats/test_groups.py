@@ -134,3 +134,15 @@ def test_random_groups_have_no_repeats_and_reach_everyone():
     drawn = random_groups(20, 5, 400, np.random.default_rng(0))
     assert all(len(set(g)) == 5 for g in drawn)
     assert np.bincount(drawn.ravel(), minlength=20).min() > 60
+
+
+def test_a_resample_without_weight_gives_nothing_and_spoils_nothing():
+    rng = np.random.default_rng(2)
+    activation, document = rng.standard_normal((60, 8)), np.repeat(np.arange(6), 10)
+    weight = (document < 2).astype(float)
+    counts = np.array([[1, 1, 1, 1, 1, 1], [0, 0, 2, 2, 1, 1], [2, 0, 1, 1, 1, 1]], dtype=float)
+    found = resampled_statistics(activation, weight, document, np.arange(3), counts)
+    alone = resampled_statistics(activation, weight, document, np.arange(3), counts[[0, 2]])
+    for name, values in found.items():
+        assert np.isnan(values[1])
+        assert values[[0, 2]] == pytest.approx(alone[name])

@@ -1,0 +1,107 @@
+"""What a checkpoint's folder must hold: settings that are a model's, a tokenizer, and weights that are all there.
+
+``transformers`` checks little: of nonsense it makes whatever error comes first, and weights that a file lacks it draws at random.
+Nothing here runs code that came with a checkpoint, or reads weights that are pickled.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError, safe_open
+
+from raretok.errors import RaretokError
+
+NONSENSE = (
+    *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, OSError),
+    *(RuntimeError, TypeError, ValueError, StrictDataclassError),
+)
+"""What ``transformers`` raises where settings make no sense."""
+AGAIN = "fetch it again, or write it again with save_pretrained"
+
+
+def read_settings(folder: Path) -> Any:
+    """The settings in ``config.json``, as ``transformers`` reads them, held against the names of the tensors beside it.
+
+    Raises:
+        RaretokError: not the settings of a model, no weights in safetensors, or damaged ones.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except NONSENSE as error:
+        raise RaretokError(f"config.json in {folder} is not that of a model ({told(error)}): {AGAIN}") from None
+    layers, tensors = getattr(config, "num_hidden_layers", 1), len(tensor_names(folder))
+    # Layers are built before they are filled: a wrong number is hours of building.
+    if not isinstance(layers, int) or not 1 <= layers <= tensors:
+        raise RaretokError(
+            f"config.json in {folder} says {layers!r} layers, but the weights are {tensors} tensors: {AGAIN}"
+        )
+    return config
+
+
+def tensor_names(folder: Path) -> set[str]:
+    """Names of all tensors in a folder's ``.safetensors`` files.
+
+    Raises:
+        RaretokError: there is no such file, or one is damaged.
+    """
+    names: set[str] = set()
+    paths = sorted(folder.glob("*.safetensors"))
+    if not paths:
+        raise RaretokError(f"{folder} has no .safetensors weights: {AGAIN}")
+    for path in paths:
+        try:
+            with safe_open(path, "pt") as weights:
+                names |= set(weights.keys())
+        except (SafetensorError, OSError) as error:
+            raise RaretokError(f"{path.name} in {folder} is damaged ({told(error)}): {AGAIN}") from None
+    return names
+
+
+def read_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a folder.
+
+    Raises:
+        RaretokError: its files are damaged, or it is code.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # the tokenizers library raises no narrower class
+        raise RaretokError(f"the tokenizer in {folder} cannot be read ({told(error)}): {AGAIN}") from None
+
+
+def read_weights(folder: Path, config: Any) -> Any:
+    """The causal language model of a folder, in float32 on the CPU.
+
+    Raises:
+        RaretokError: no such model, or weights that are not all there.
+    """
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            local_files_only=True,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (SafetensorError, *NONSENSE) as error:
+        raise RaretokError(
+            f"{folder} could not be loaded as a causal language model ({told(error)}): give another, or {AGAIN}"
+        ) from None
+    if missing := sorted(info["missing_keys"]):
+        raise RaretokError(f"the weights in {folder} lack {len(missing)} tensors, such as {missing[0]}: {AGAIN}")
+    return model
+
+
+def told(error: Exception) -> str:
+    """What an error says, in one short line."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:300]
