@@ -51,7 +51,7 @@ def claim_table(claims: pd.DataFrame) -> Any:
             "verdict": [str(r["verdict"]) for r in records],
         }
     )
-    caption = "“as published”: the published estimator, and whether by it alone one would say yes; null: percentile in the null it is closest to (C5, C8: p)"
+    caption = "“as published”: the published estimator, and whether by it alone one would say yes; null: percentile in the null it is closest to (C5, C8, C21: p)"
     return show_table(table, caption=caption, wrap=True)
 
 
@@ -72,7 +72,7 @@ def scorecard(claims: pd.DataFrame, title: str) -> Any:
             "verdict": [f"{MARKS[Verdict(r['verdict'])][0]} {r['verdict']}: {r['why']}" for r in records],
         }
     )
-    caption = f"{title}. “as published”: the published estimator, and whether by it alone one would say yes; null: percentile in the null it is closest to (C5, C8: p)"
+    caption = f"{title}. “as published”: the published estimator, and whether by it alone one would say yes; null: percentile in the null it is closest to (C5, C8, C21: p)"
     link = {"claim": lambda x: f'<a href="{x[0]}.html">{html.escape(x[1])}</a>'}
     return show_table(table, link, caption, wrap=True, saved=claims)
 
@@ -106,6 +106,18 @@ def sign_table(claims: pd.DataFrame) -> pd.DataFrame:
     wide = wide.pivot(index="study", columns="id", values="sign").reindex(claims["study"].unique())
     order = [c.id for c in CLAIMS if c.id in wide]
     return wide[order].fillna("").reset_index().rename_axis(columns=None)
+
+
+def verdicts_in_markdown(claims: pd.DataFrame) -> str:
+    """Every claim and its verdict on each study, as a table in Markdown; ``claims`` as in ``summary.Summaries``."""
+    studies = list(dict.fromkeys(claims["study"]))
+    of = {(r["study"], r["id"]): Verdict(r["verdict"]) for r in claims.to_dict("records")}
+    lines = [["claim", *studies], ["---"] * (1 + len(studies))]
+    for claim in CLAIMS:
+        if any((study, claim.id) in of for study in studies):
+            found = (of.get((study, claim.id)) for study in studies)
+            lines.append([f"{claim.id} {claim.text}", *("–" if v is None else f"{MARKS[v][0]} {v}" for v in found)])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def verdict_matrix(claims: pd.DataFrame, column: str, title: str) -> alt.LayerChart:

@@ -142,7 +142,7 @@ def controls(histograms: pd.DataFrame, group: str) -> alt.LayerChart:
     )
     return finish(
         alt.layer(bars, mark).add_params(picked).properties(width="container", height=260),
-        f"The {group} group among groups of the same size",
+        f"The {group} group in rare-target contexts, among groups of the same size",
         "orange: the group itself; grey: random groups, blue: matched in mean, variance, firing rate and norm; choose below",
         "Histogram of a statistic over random and matched groups with the rare-token group's value marked.",
     )
@@ -176,7 +176,7 @@ def centring(histograms: pd.DataFrame) -> alt.Chart:
     )
     return finish(
         chart.add_params(*chosen).properties(width="container", height=240),
-        "Uncentred cosines of neurons with nothing in common",
+        "Pairs of neurons, as observed and with nothing in common",
         "unlinked: each neuron's activations moved to random positions; choose below",
         "Distribution over pairs of neurons of uncentred cosine or correlation, observed and with activations moved to random positions.",
     )

@@ -61,7 +61,7 @@ def rank_curves(curves: pd.DataFrame) -> alt.LayerChart:
     return finish(
         alt.layer(last, line, label).add_params(slider).properties(width="container", height=320),
         "The rank curve at each checkpoint",
-        "choose a checkpoint below; dashed: the last one",
+        "absolute net effects on rare and common targets; choose a checkpoint below; dashed: the last one",
         "Rank curves of the absolute net effect for rare and common targets at a chosen training checkpoint.",
     )
 
@@ -130,7 +130,7 @@ def stability(table: pd.DataFrame) -> alt.Chart:
     )
     return finish(
         chart.properties(width="container", height=220),
-        f"Half of the neurons that lead at the end lead from step {settled:,} on",
+        f"Half of the neurons that lead at the end are among the leaders at step {settled:,}",
         "net effects on rare targets, all documents",
         "Rank correlation between checkpoints and share of the final leading neurons over training steps.",
     )
@@ -179,7 +179,7 @@ def onsets(table: pd.DataFrame, steps: list[int]) -> alt.Chart:
     middle = table["since"].quantile(0.5, interpolation="higher")
     return finish(
         chart.properties(width="container", height=180),
-        f"Half of the final rare-token neurons have been so since step {middle:,.0f}"
+        f"Half of the final rare-token neurons have kept the sign of S since step {middle:,.0f}"
         if middle == middle
         else "The last checkpoint has no rare-token neurons",
         f"{len(table)} rare-token neurons of the last checkpoint: from this step on the 95 % interval of S keeps their sign",

@@ -40,8 +40,8 @@ def halves(effects: pd.DataFrame, found: pd.DataFrame, reliability: float, order
     )
     return finish(
         alt.layer(line.encode(x="net_a:Q", y="net_b:Q"), points).properties(width="container", height=360),
-        f"Measured on two halves of the documents, the effects {'agree' if reliability > 0.5 else 'do not agree'}",
-        f"{len(rare):,} neurons; split-half reliability {reliability:.2f}, rank correlation of |net| {order:.2f}",
+        f"Measured on two halves of the documents, the effects have a reliability of {reliability:.2f}",
+        f"{len(rare):,} neurons, net effects on rare targets; rank correlation of their absolute values {order:.2f}",
         "Scatter of each neuron's net effect on rare targets in one half of the documents against the other half.",
     )
 
@@ -113,7 +113,7 @@ def contrast(effects: pd.DataFrame, found: pd.DataFrame) -> alt.LayerChart:
     count = int(found["controlled"].sum())
     return finish(
         alt.layer(line, across, along, points).properties(width="container", height=360),
-        f"{count} of {len(found):,} neurons act on rare targets otherwise than on targets as hard",
+        f"{count} of {len(found):,} neurons act on rare targets otherwise than on common targets as hard",
         "chosen on half A (FDR 5 %) with the same sign on half B, shown on half B; bars: 95 % intervals by document bootstrap",
         "Scatter of every neuron's net effect on rare targets against its net effect on matched common targets.",
     )
@@ -147,7 +147,7 @@ def dose_response(effects: pd.DataFrame, neurons: list[int]) -> alt.LayerChart:
     return finish(
         alt.layer(band, line).add_params(picked).properties(width="container"),
         "How the effect depends on the frequency of the target",
-        "mean loss change when the neuron is ablated, by tenth of the token mass; ribbons: 95 % intervals",
+        "mean loss change when the neuron is ablated, by tenth of the token mass, all documents; neurons chosen on half A; ribbons: 95 % intervals",
         "Net effect of the leading rare-token neurons by frequency tenth of the target, with confidence ribbons.",
     )
 
@@ -186,7 +186,7 @@ def definitions(found: pd.DataFrame) -> alt.Chart:
         chart.properties(width="container"),
         "The published and the controlled definition pick different neurons"
         if 2 * both < either
-        else "The two definitions agree",
+        else "The two definitions share at least half of their neurons",
         f"{both} neurons are in both sets, {either} in either",
         "Scatter of rare-specific effect against published rank, coloured by which definition a neuron meets.",
     )

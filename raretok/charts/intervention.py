@@ -31,7 +31,7 @@ def pruning(table: pd.DataFrame) -> alt.LayerChart:
     last = table[(table["k"] == whole) & (table["kind"] == "first")].set_index("band")["net"]
     return finish(
         alt.layer(ribbon, line).add_params(picked).properties(width="container", height=300),
-        f"All {whole:,} neurons together: {last['rare']:+.2f} nats on rare, {last['common']:+.2f} on common targets",
+        f"Ablated together, all {whole:,}: {last['rare']:+.2f} nats on rare, {last['common']:+.2f} on common targets",
         "in the order of |S| in half A; exact joint ablation on half B; ribbon: 95 %; other lines: mean of several groups; choose the targets below",
         "Rise of the loss by number of neurons ablated together, for rare-token, matched and random neurons.",
     )
@@ -69,7 +69,7 @@ def scaling(table: pd.DataFrame) -> alt.LayerChart:
     factor = float(chosen.loc[chosen["net"].idxmin(), "factor"])
     least = rare[rare["factor"] == factor].iloc[0]
     best = (
-        f"{least['net']:+.4f} nats at the factor that is best on half A, {factor:g}"
+        f"{least['net']:+.4f} nats at the factor that is lowest on rare targets of half A, {factor:g}"
         if factor != 1
         else "no factor lowers it"
     )

@@ -131,7 +131,7 @@ def overlay(curves: pd.DataFrame) -> alt.LayerChart:
     )
     colour = alt.Color("kind:N", scale=alt.Scale(domain=["observed", "null"], range=[ORANGE, GREY]), title=None)
     x = alt.X("rank:Q", scale=_RANKS, title=_RANK)
-    title = "effect (nats)"
+    title = "net effect or activity (nats)"
     band = base.mark_area(opacity=0.22).encode(x, alt.Y("low:Q", scale=_LOG, title=title), alt.Y2("high:Q"), colour)
     line = base.mark_line(point=alt.OverlayMarkDef(size=16, filled=True)).encode(
         x,
@@ -251,7 +251,7 @@ def simulations(neurons: int, seed: int) -> tuple[alt.LayerChart, pd.DataFrame]:
     )
     chart = finish(
         alt.layer(_boundaries(drawn_rank), line).properties(width="container"),
-        f"Independent draws of any kind: a straight line fits each middle with R² of {least:.2f} or more",
+        f"Independent draws of four kinds: a straight line fits each middle with R² of {least:.2f} or more",
         f"{neurons:,} draws of each distribution, sorted; dashed: the published boundaries",
         "Sorted draws of half-normal, exponential, lognormal and power-law distributions on log–log axes.",
     )

@@ -63,7 +63,7 @@ def mediated(relatives: pd.DataFrame, found: pd.DataFrame) -> alt.Chart:
     middle = relatives["scale_share"].median(), relatives["frequency_share"].median()
     return finish(
         chart.properties(width="container", height=300),
-        f"The middle neuron acts {middle[0]:.1%} through the norm's scale and {middle[1]:.1%} through token frequency",
+        f"Median shares of all neurons: {middle[0]:.1%} through the norm's scale, {middle[1]:.1%} through the log-unigram direction",
         "1 − mean |direct effect| / mean |total effect|; below 0 the path works against the rest; cut at ±1",
         "Scatter of the two mediated shares of every neuron.",
     )

@@ -97,7 +97,7 @@ def whole_layers(layers: pd.DataFrame) -> alt.Chart:
     ratio = float((rare["whole"] / rare["strongest"]).median())
     return finish(
         chart.add_params(picked).properties(width="container", height=260),
-        f"All heads of a layer together do {ratio:.1f} times what its strongest does (middle layer)",
+        f"All heads of a layer together do {ratio:.1f} times what its strongest does (rare targets, middle layer)",
         "mean |change| of the rare-token neurons' activations in standard deviations; choose below",
         "Influence of whole layers of attention heads, of their strongest and of their average head.",
     )
@@ -127,7 +127,7 @@ def screen(table: pd.DataFrame) -> alt.Chart:
     told = ", ".join(f"{rho[b]:.2f} at {b} targets" for b in domain)
     return finish(
         chart.properties(width="container", height=280),
-        f"A gradient finds the same heads: rank correlation {told}",
+        f"The heads by gradient and by ablation: rank correlation {told}",
         "one backward pass a probe for all heads, against one forward pass a head",
         "Scatter of the gradient-screened influence of each head against its influence by ablation.",
     )

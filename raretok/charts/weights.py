@@ -99,7 +99,7 @@ def layer_tails(table: pd.DataFrame) -> alt.LayerChart:
     ends = shown[shown["matrix"] == names[0]].sort_values("step")["alpha"]
     return finish(
         alt.layer(ribbon, line).properties(width="container", height=220),
-        f"The tail of the whole layer ({names[0]}): α = {ends.iloc[0]:.1f} before training, {ends.iloc[-1]:.1f} at the end",
+        f"The tail of the whole layer ({names[0]}): α = {ends.iloc[0]:.1f} at the first checkpoint, {ends.iloc[-1]:.1f} at the end",
         "Clauset–Shalizi–Newman fit of the largest eigenvalues; ribbon: ± 1.96 standard errors",
         "Exponent of the power-law tail of the whole weight matrices over training.",
     )

@@ -57,7 +57,11 @@ def report(
     """Execute the book's chapters for a model and make pages of them; measures first if need be."""
     from raretok.report import chapter_names, check_chapters, execute, render
 
-    names = chapters.split(",") if chapters else [n for n in chapter_names() if n not in ("index", "training")]
+    names = (
+        [n.strip() for n in chapters.split(",")]
+        if chapters
+        else [n for n in chapter_names() if n not in ("index", "training")]
+    )
     check_chapters(names)
     for number, name in enumerate(names):
         typer.echo(f"{name} ({number + 1} of {len(names)})", err=True)
@@ -73,13 +77,19 @@ def report(
 def compare(
     store: Annotated[Path | None, typer.Option(help="results folder; else $RARETOK_STORE or .raretok")] = None,
     as_json: Json = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="a table of the last checkpoints, as in the README")
+    ] = False,
 ) -> None:
     """Print the verdicts of every study in the results folder side by side."""
-    from raretok.charts.claims import MARKS, sign_table
+    from raretok.charts.claims import MARKS, sign_table, verdicts_in_markdown
     from raretok.store import Store
     from raretok.summary import read_summaries
 
-    claims = read_summaries(Store(store), needed=True).claims
+    found = read_summaries(Store(store), needed=True)
+    if markdown:
+        return typer.echo(verdicts_in_markdown(found.last().claims))
+    claims = found.claims
     print_rows((claims if as_json else sign_table(claims)).to_dict("records"), as_json)
     if not as_json:
         typer.echo("\n" + "; ".join(f"{sign} {verdict}" for verdict, (sign, _) in MARKS.items()))

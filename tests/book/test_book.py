@@ -100,7 +100,7 @@ def lines(chart):
         ("regimes", "what a null looks like in the same axes", {"model": "reviews-neox"}),
         ("regimes", "what a null looks like in the same axes", {"statistic": "activity", "form": "published"}),
         ("routing", "All heads of a layer together", {"targets": "common"}),
-        ("interventions", "neurons together", {"targets": "common"}),
+        ("interventions", "Ablated together, all", {"targets": "common"}),
         ("interventions", "neurons are scaled", {"neurons": "boost"}),
     ],
 )
