@@ -33,6 +33,10 @@ lint: $(VENV)/.dev
 verify: $(VENV)/.book
 	$(BIN)/raretok verify
 
+# A hundred thousand damaged inputs for every reader of outside files, and a thousand killed writers: about half an hour.
+fuzz: $(VENV)/.dev
+	$(BIN)/pytest tests/fuzz -o addopts= --hypothesis-profile=fuzz -n 2 --durations=20
+
 bench: $(VENV)/.book
 	$(BIN)/python benchmarks/ablation.py
 	$(BIN)/python benchmarks/controls.py

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ RARE_MASS = 0.05
 COMMON_MASS = 0.5
 MOST_TOKENS = 1 << 53
 """Up to here sums of counts are exact."""
+UNREADABLE = (ArithmeticError, EOFError, LookupError, MemoryError, RecursionError, SyntaxError, TokenError, TypeError)
+"""What numpy raises, beside ValueError and OSError, at a header that is none."""
 DECILES = tuple(f"decile {k}" for k in range(1, 11))
 """Tenths of the token mass, from the rarest types (1) to the most frequent (10)."""
 
@@ -58,7 +61,7 @@ def load_counts(path: Path, vocab: int, padded: int | None = None) -> UnigramCou
     try:
         # Mapped, a header that promises more than the file holds is an error before any memory is taken.
         raw = open_memmap(path, "r") if path.suffix == ".npy" else np.asarray(json.loads(path.read_text("utf-8")))
-    except (ValueError, OSError, EOFError, RecursionError, OverflowError, TypeError) as error:
+    except (*UNREADABLE, ValueError, OSError) as error:
         raise RaretokError(f"{path.name} is not a readable counts file ({error}): write it again") from None
     if raw.ndim != 1 or len(raw) not in (vocab, padded):
         raise RaretokError(

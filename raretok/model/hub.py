@@ -37,14 +37,23 @@ def snapshot(entry: ModelEntry, step: int | None) -> Path:
 
 
 def here(entry: ModelEntry, step: int | None) -> bool:
-    """Whether a revision's weights are all on this machine: those that its index names, or any; a download that broke off leaves less."""
+    """Whether a revision's weights are all on this machine; a download that broke off leaves less."""
     try:
-        folder = snapshot(entry, step)
+        return whole(snapshot(entry, step))
     except RaretokError:
         return False
-    indices = folder.glob("*.safetensors.index.json")
-    named = {n for path in indices for n in json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()}
-    return all((folder / n).is_file() for n in named) if named else any(folder.glob("*.safetensors"))
+
+
+def whole(folder: Path) -> bool:
+    """Whether a folder holds all the weights that its index names, or any where there is no index."""
+    indices, named = list(folder.glob("*.safetensors.index.json")), set()
+    for path in indices:
+        try:
+            named |= {str(name) for name in json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()}
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            return False
+    held = {p.name for p in folder.glob("*.safetensors")}
+    return bool(held) and named <= held
 
 
 def fetch(entry: ModelEntry, step: int | None) -> Path:
