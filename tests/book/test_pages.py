@@ -13,6 +13,10 @@ import yaml
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser
 
+from raretok.charts.claims import verdicts_in_markdown
+from raretok.store import Store
+from raretok.summary import read_summaries
+
 ROOT = Path(__file__).parents[2]
 HTML = ROOT / "_build" / "html"
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
@@ -155,3 +159,13 @@ def test_a_table_can_be_saved(browser: Browser, address, tmp_path):
     assert lines[0].startswith("id,claim,source,reported")
     assert len(lines) > 20
     tab.close()
+
+
+def test_the_readme_has_the_verdicts_of_the_book():
+    found = read_summaries(Store(ROOT / ".raretok"), needed=True).last()
+    of_the_book = [("smollm2-135m", "movie-reviews", 256), ("reviews-neox", "movie-reviews-heldout", 128)]
+    settings = found.studies[["model", "corpus", "windows"]].itertuples(index=False, name=None)
+    names = [name for name, setting in zip(found.studies["study"], settings, strict=True) if setting in of_the_book]
+    assert len(names) == len(of_the_book)
+    table = verdicts_in_markdown(found.claims[found.claims["study"].isin(names)])
+    assert table in (ROOT / "README.md").read_text(encoding="utf-8"), f"put this into the README:\n{table}"
