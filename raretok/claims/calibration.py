@@ -20,7 +20,7 @@ RULES: dict[str, tuple[tuple[str, ...], str]] = {
     "C4": (_RANK, "plateau and breaks"),
     "C5": (_RANK, "power law"),
     "C6a": (_RANK, "plateau and breaks"),
-    "C6b": (_RANK, "head excess"),
+    "C6b": ((*_RANK, "power law"), "head excess"),
     "C7": (_RANK, "plateau and breaks"),
     "C8": (_LABELS, "plateau and breaks"),
     "C9": (_GROUPS, "factors"),
