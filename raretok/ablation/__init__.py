@@ -119,7 +119,7 @@ def ablate(
 
 
 def merge(shares: Sequence[DocumentSums]) -> DocumentSums:
-    """The sums of all jobs from those of each: the same as one job's, but for the order of additions in float64."""
+    """The sums of all jobs from those of each, for one output: ``shares`` are all n parts of one ``share=(k, n)``, in any order. Equal to one job's up to the order of additions in float64; nats."""
     net, activity, square = (sum(getattr(s, name) for s in shares) for name in ("net", "activity", "square"))
     fallen, largest = sum(s.fallback_share for s in shares), max(s.largest_bound for s in shares)
     return DocumentSums(net, activity, square, shares[0].weight, shares[0].count, fallen, largest)
@@ -135,7 +135,7 @@ def pair_effects(
     seed: int = 0,
     progress: bool = True,
 ) -> PairEffects:
-    """``ablate`` without the sums: 4 bytes for every output, token and neuron, and 5 more; for traces that fit so."""
+    """``ablate`` without the sums: 4 bytes for every output, token and neuron, and 5 more; for traces that fit so. Nats; ``bound`` says what a Δ of the loss may be off by."""
     tiles = Tiles(readout, trace, replacement, tolerance, outputs, log_unigram, seed, progress)
     found = [part for _, part in tiles]
     value, bound, exact = (torch.cat([getattr(f, n).cpu() for f in found], -2) for n in ("value", "bound", "exact"))
@@ -149,7 +149,7 @@ def pair_effects(
 def ablate_group(
     readout: Readout, trace: Trace, members: Sequence[int], replacement: Replacement | Replacing = "mean", seed: int = 0
 ) -> Float[ndarray, " token"]:
-    """Δ in nats at every position when some neurons are ablated together, exactly; see ``exact.joint_effects``."""
+    """Δ in nats at every position when some neurons are ablated together, exactly; see ``exact.joint_effects``. Above 0 where the group helped; ids that repeat count once."""
     index = torch.tensor(sorted({int(m) for m in members}), dtype=torch.long)
     residual, delta, target = tile_inputs(readout, trace, as_replacing(trace, replacement, seed))
     feet = footprints(readout, residual)

@@ -23,7 +23,7 @@ NEED_UNIGRAM = ("kl", "frozen_frequency")
 
 
 def log_unigram(counts: Int[ndarray, " counted"], vocab: int) -> Float[ndarray, " vocab"]:
-    """log of the unigram distribution, half a count added to every type of the model's vocabulary."""
+    """log of the unigram distribution, half a count added to every type of the model's vocabulary. All below 0; their exponentials sum to 1."""
     padded = np.zeros(vocab)
     padded[: len(counts)] = counts[:vocab]
     return np.log((padded + 0.5) / (padded + 0.5).sum())

@@ -5,6 +5,7 @@ import pandas as pd
 
 from raretok.charts.regimes import STATISTIC_NAMES
 from raretok.charts.theme import BAND_COLOURS, BLUE, GREEN, GREY, ORANGE, finish
+from raretok.stats.rankcurve import HEAD
 
 _STEP = alt.Scale(type="symlog", constant=8)
 _STEP_AXIS = alt.Axis(values=[0, 16, 64, 256, 1024, 4096, 16384, 65536], format="d", labelOverlap="greedy")
@@ -108,7 +109,7 @@ def stability(table: pd.DataFrame) -> alt.Chart:
     names = {
         "next": "rank correlation with the next checkpoint",
         "last": "with the last",
-        "leaders": "of the last 33 leaders, there",
+        "leaders": f"of the last {HEAD} leaders, there",
     }
     long = table.melt("step", list(names), "what", "value").dropna()
     long["what"] = long["what"].map(names)

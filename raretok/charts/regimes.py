@@ -10,7 +10,7 @@ from raretok.charts.claims import place, with_interval
 from raretok.charts.theme import BAND_COLOURS, BLUE, GREEN, GREY, ORANGE, PURPLE, finish, show_table
 from raretok.findings.regimes import JUDGED_BY
 from raretok.stats.nulls import NULLS
-from raretok.stats.rankcurve import HEAD_END, MIDDLE_END, log_positive, rank_bins, shape
+from raretok.stats.rankcurve import HEAD, HEAD_END, MIDDLE_END, log_positive, rank_bins, shape
 
 NULL_NAMES = {
     "noise": "noise",
@@ -23,7 +23,7 @@ STATISTIC_NAMES = {
     "flattening": "flattening at the first break",
     "steepening": "steepening at the second break",
     "agreement": "agreement of halves",
-    "top_share": "share of the first 33",
+    "top_share": f"share of the first {HEAD}",
     "gini": "Gini",
     "middle_slope": "slope of the middle",
 }

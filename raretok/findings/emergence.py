@@ -9,9 +9,6 @@ from raretok.findings.regimes import JUDGED_BY
 from raretok.stats.rankcurve import HEAD
 from raretok.stats.resampling import top
 
-FOLLOWED = (*JUDGED_BY, "middle_slope")
-"""Statistics that are followed over training."""
-
 
 def by_step(tables: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
     """Tables of several checkpoints in one, with the column ``step``."""

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from scipy import stats
 
+from raretok.stats.rankcurve import HEAD
 from raretok.stats.resampling import interval, ratio, resample_within, split_halves, top
 
 BANDS = ("rare with controls", "matched")
@@ -63,7 +64,7 @@ def layer_effects(data: Attributions, seed: int, resamples: int = RESAMPLED) -> 
     ends = [interval(float(e), drawn[:, k], units=windows // 2) for k, e in enumerate(energy)]
     positive = np.maximum(energy, 0)
     whole = data.specific(np.ones((1, windows)))[0]
-    first = top(np.abs(whole).ravel(), 33).reshape(whole.shape).sum(1)
+    first = top(np.abs(whole).ravel(), HEAD).reshape(whole.shape).sum(1)
     most = drawn.argmax(1) if len(drawn) else np.zeros(0)
     above = (most[:, None] == np.arange(len(energy))).sum(0) / max(len(drawn), 1)
     return pd.DataFrame(

@@ -22,7 +22,7 @@ Curves = dict[str, tuple[Float[ndarray, "draw neuron"], Float[ndarray, "draw neu
 def measured_twice(
     data: Halves, band: str, measure: str, form: str, seed: int, draws: int, nulls: Sequence[Kind] = NULLS
 ) -> Curves:
-    """The two measurements of every curve, by source: observed, resampled (of the second) and the nulls.
+    """The two measurements of every curve, by source: observed, resampled (of the second) and the nulls. All in nats; ``noise`` is missing for the activity.
 
     As published both are those of all documents; controlled, of the halves A and B.
     """
@@ -70,13 +70,13 @@ def curve_statistics(
 def noise_size(
     sums: Float[ndarray, "document neuron"], weight: Float[ndarray, " document"]
 ) -> Float[ndarray, " neuron"]:
-    """Standard error of the weighted mean over documents, in closed form."""
+    """Standard error of the weighted mean over documents, in closed form. √(Σ residual² · n/(n−1)) / Σ weight, in nats."""
     residual = sums - weight[:, None] * ratio(sums, weight)
     return np.sqrt((residual**2).sum(0) * len(weight) / max(len(weight) - 1, 1)) / weight.sum()
 
 
 def agreement(a: Float[ndarray, "draw neuron"], b: Float[ndarray, "draw neuron"]) -> Float[ndarray, " draw"]:
-    """Correlation of the neurons' two measurements."""
+    """Correlation of the neurons' two measurements. Pearson's r of each row, in −1…1; NaN without spread."""
     a, b = a - a.mean(-1, keepdims=True), b - b.mean(-1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         return (a * b).sum(-1) / np.sqrt((a**2).sum(-1) * (b**2).sum(-1))

@@ -21,8 +21,6 @@ from raretok.stats.resampling import RESAMPLES, bootstrap_counts, interval, rati
 
 SHARES = (0.025, 0.05, 0.1, 0.2)
 """Shares of d_model that the bottom singular directions of the unembedding are taken to be."""
-NULL_SPACE = 0.05
-"""Of ``SHARES``, the one in the tables."""
 EXTREME = 0.1
 """An extreme is this share of the layer's neurons."""
 MEDIATED = 0.5

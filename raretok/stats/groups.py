@@ -57,7 +57,7 @@ def _cosine(second: Float[ndarray, "n n"], scale: Float[ndarray, " n"]) -> Float
 
 
 def moments(activation: Float[ndarray, "row neuron"], weight: Float[ndarray, " row"]) -> Moments:
-    """Moments of some rows, summed in float64.
+    """Moments of some rows, summed in float64. The mean in the activation's unit, ``raw`` in its square; at least one weight is above 0.
 
     Args:
         activation: of every neuron at every position.
@@ -167,12 +167,12 @@ def resampled_statistics(
 def between(
     matrix: Float[ndarray, "neuron neuron"], a: Int[ndarray, "group x"], b: Int[ndarray, "group y"]
 ) -> Float[ndarray, " group"]:
-    """Mean entry between the members of two groups, for many pairs of groups."""
+    """Mean entry between the members of two groups, for many pairs of groups. The groups of a pair share no member."""
     return matrix[a[:, :, None], b[:, None, :]].mean((1, 2))
 
 
 def random_groups(neurons: int, size: int, count: int, rng: np.random.Generator) -> Int[ndarray, "group size"]:
-    """Groups drawn without replacement from all neurons."""
+    """Groups drawn without replacement from all neurons. ``ValueError`` where a group is larger than the layer."""
     return np.argpartition(rng.random((count, neurons)), size - 1, axis=1)[:, :size]
 
 

@@ -27,7 +27,7 @@ def modularity_matrix(weight: Float[ndarray, "node node"], resolution: float = 1
 
 
 def modularity(weight: Float[ndarray, "node node"], community: Int[ndarray, " node"], resolution: float = 1.0) -> float:
-    """Signed modularity Q of a partition, at most 1."""
+    """Signed modularity Q of a partition, at most 1. In −1…1, 0 for a network without links (Gómez, Jensen and Arenas 2009)."""
     return float(modularity_matrix(weight, resolution)[community[:, None] == community].sum())
 
 

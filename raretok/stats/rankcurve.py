@@ -129,7 +129,7 @@ def _line(
 
 
 def local_slopes(values: Float[ndarray, " rank"], window: float = 0.5) -> tuple[ndarray, ndarray]:
-    """Least-squares slope in a window sliding over ln rank, as published: centres and slopes (NaN below 3 ranks)."""
+    """Least-squares slope in a window sliding over ln rank, as published: centres and slopes (NaN where fewer than 3 ranks are positive)."""
     ln_rank = np.log(np.arange(1, len(values) + 1))
     y = log_positive(values[None])
     centres = np.arange(window, ln_rank[-1] - window / 2, window / 4)

@@ -27,7 +27,7 @@ def bootstrap_ratio(
     weight: Float[ndarray, " document"],
     counts: Float[ndarray, "resample document"],
 ) -> Float[ndarray, "resample neuron"]:
-    """The weighted mean in every resample of documents."""
+    """The weighted mean in every resample of documents. In the sums' unit per unit of weight; NaN in resamples that draw no weight."""
     total = counts @ weight
     with np.errstate(invalid="ignore", divide="ignore"):
         return (counts @ sums) / total[:, None]
@@ -115,12 +115,12 @@ def two_sided_p(
 
 
 def fdr(p: Float[ndarray, " test"]) -> Float[ndarray, " test"]:
-    """Benjamini–Hochberg q-values."""
+    """q-values of Benjamini and Hochberg (1995), in 0…1 and in the order of ``p``. Raises ``ValueError`` where a p is not in 0…1."""
     return np.asarray(stats.false_discovery_control(p, method="bh"))
 
 
 def top(values: Float[ndarray, " neuron"], count: int) -> Bool[ndarray, " neuron"]:
-    """Which entries are among the ``count`` largest."""
+    """Which entries are among the ``count`` largest, of equal ones the first; all, where there are fewer."""
     chosen = np.zeros(len(values), dtype=bool)
     chosen[np.argsort(-values, kind="stable")[:count]] = True
     return chosen

@@ -26,7 +26,7 @@ def spectra(rows: Float[ndarray, "x n d"]) -> Float[ndarray, "x n"]:
 
 
 def hill(eigenvalues: Float[ndarray, "x n"], k: int) -> Float[ndarray, " x"]:
-    """Hill's exponent of the survival function over the k largest: 1 / mean of ln(λ_j/λ_{k+1}), j = 1 … k.
+    """Hill's exponent of the survival function over the k largest: 1 / mean of ln(λ_j/λ_{k+1}), j = 1 … k. ``inf`` where the k largest are equal (Hill 1975).
 
     The exponent of the density, as in the literature on heavy-tailed self-regularisation, is one more. Descending eigenvalues; k < n.
     """
@@ -37,7 +37,7 @@ def hill(eigenvalues: Float[ndarray, "x n"], k: int) -> Float[ndarray, " x"]:
 
 
 def mp_edges(ratio: float, variance: float = 1.0) -> tuple[float, float]:
-    """Ends of the Marchenko–Pastur law of aspect ratio n/d."""
+    """Ends of the Marchenko–Pastur law of aspect ratio n/d. Source: Marchenko and Pastur (1967)."""
     return variance * (1 - np.sqrt(ratio)) ** 2, variance * (1 + np.sqrt(ratio)) ** 2
 
 
