@@ -34,6 +34,7 @@ def test_every_chapter_has_typed_literal_parameters(chapter):
         "training": {"model"},
         "models": {"results"},
         "scorecard": {"results"},
+        "provenance": {"results"},
         "run": {"teraflops", "checkpoints"},
     }
     expected = (others | {"emergence": about_a_study - {"step"}}).get(chapter.stem, about_a_study)
