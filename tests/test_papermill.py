@@ -12,7 +12,9 @@ from raretok.papermill_io import MystHandler, check_parameters, parameter_types,
 
 ROOT = Path(__file__).parent.parent
 CHAPTERS = sorted(
-    p.relative_to(ROOT) for p in (ROOT / "chapters").glob("*.md") if p.stem not in ("api", "glossary", "related", "references")
+    p.relative_to(ROOT)
+    for p in (ROOT / "chapters").glob("*.md")
+    if p.stem not in ("api", "glossary", "related", "references")
 )
 
 

@@ -78,26 +78,38 @@ def scorecard(claims: pd.DataFrame, title: str) -> Any:
 
 
 def at_a_glance(claims: pd.DataFrame) -> Any:
-    """The book's questions and, for each study, the verdicts on the claims that answer them; each leads to its chapter.
+    """Every claim under the question that it answers, with its verdict on each study; each leads to its chapter.
 
     ``claims``: as in ``summary.Summaries``.
     """
     studies = list(dict.fromkeys(claims["study"]))
-    rows = []
+    of = {(r["study"], r["id"]): r for r in claims.to_dict("records")}
+    rows: list[dict[str, Any]] = []
     for room, question in QUESTIONS.items():
-        ids = [c.id for c in CLAIMS if c.room == room]
-        of = claims[claims["id"].isin(ids)]
-        rows.append({"question": question} | {s: of[of["study"] == s].to_dict("records") for s in studies})
+        asked = [c for c in CLAIMS if c.room == room and any((s, c.id) in of for s in studies)]
+        for claim in asked:
+            heading = question if claim is asked[0] else ""
+            rows.append(
+                {"claim": (heading, room, f"{claim.id} {claim.text}")} | {s: of.get((s, claim.id)) for s in studies}
+            )
+    shown: dict[str, Any] = dict.fromkeys(studies, _chip)
+    table = pd.DataFrame(rows, columns=["claim", *studies]).astype(object)
     caption = "Verdicts: " + ", ".join(f"{MARKS[v][0]} {v}" for v in Verdict)
-    chips = {s: lambda found: "".join(map(_chip, found)) or "–" for s in studies}
-    return show_table(pd.DataFrame(rows), chips, caption, wrap=True, saved=claims)
+    return show_table(table, {"claim": _asked} | shown, caption, wrap=True, saved=claims)
 
 
-def _chip(row: dict[str, Any]) -> str:
-    room, (sign, _) = next(c.room for c in CLAIMS if c.id == row["id"]), MARKS[Verdict(row["verdict"])]
-    told = html.escape(f"{row['claim']} – {row['verdict']}: {row['why']}", quote=True)
-    kind = Verdict(row["verdict"]).name.lower()
-    return f'<a class="raretok-chip raretok-{kind}" href="{room}.html" title="{told}">{row["id"]} {sign}</a>'
+def _asked(cell: tuple[str, str, str]) -> str:
+    question, room, claim = cell
+    heading = f'<b class="raretok-question">{html.escape(question)}</b>' if question else ""
+    return f'{heading}<a href="{room}.html">{html.escape(claim)}</a>'
+
+
+def _chip(row: dict[str, Any] | None) -> str:
+    if not isinstance(row, dict):
+        return "–"
+    verdict = Verdict(row["verdict"])
+    told = f'title="{html.escape(row["why"], quote=True)}"'
+    return f'<span class="raretok-chip raretok-{verdict.name.lower()}" {told}>{MARKS[verdict][0]}<span> {verdict}</span></span>'
 
 
 def sign_table(claims: pd.DataFrame) -> pd.DataFrame:
