@@ -1,6 +1,7 @@
 """The table of all neurons as a file, and as cards."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -41,6 +42,12 @@ def test_wrong_names_say_what_to_do(tmp_path):
         write_neurons(TABLE, tmp_path / "neurons.xlsx", {})
     with pytest.raises(RaretokError, match="does not exist"):
         write_neurons(TABLE, tmp_path / "nowhere" / "neurons.csv", {})
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_place_that_cannot_be_written_is_told(suffix):
+    with pytest.raises(RaretokError, match="cannot be written"):
+        write_neurons(TABLE, Path("/proc") / f"neurons{suffix}", {})  # where not even root can make a file
 
 
 @pytest.fixture(scope="module")

@@ -50,6 +50,38 @@ def test_a_chapter_that_fails_is_told_and_kept_up_to_there(tmp_path):
     assert [p.name for p in tmp_path.glob("*.ipynb")] == ["corpus.failed.ipynb"]
 
 
+def test_a_killed_kernel_is_told_and_leaves_nothing(tmp_path, monkeypatch):
+    chapter = """---
+jupytext:
+  text_representation:
+    extension: .md
+    format_name: myst
+kernelspec:
+  display_name: Python 3
+  language: python
+  name: python3
+---
+
+```{code-cell} python
+:tags: [parameters]
+x: int = 9
+```
+
+```{code-cell} python
+import os
+os._exit(x)
+```
+"""
+    (tmp_path / "chapters").mkdir()
+    (tmp_path / "chapters" / "dies.md").write_text(chapter)
+    monkeypatch.setattr("raretok.report.CHAPTERS", tmp_path / "chapters")
+    monkeypatch.setenv("RARETOK_STORE", "as before")
+    with pytest.raises(RaretokError, match="the kernel of dies died, most likely for lack of memory"):
+        execute("dies", None, tmp_path / "out" / "dies.ipynb", Store(tmp_path / "store"))
+    assert os.environ["RARETOK_STORE"] == "as before"
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_an_unknown_chapter_lists_the_right_ones(tmp_path):
     with pytest.raises(RaretokError, match="no chapter nothing: choose from coactivation, corpus"):
         execute("nothing", StudyConfig(), tmp_path / "x.ipynb", Store())
