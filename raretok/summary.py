@@ -1,6 +1,7 @@
 """What a study leaves for comparison with others – verdicts, rank curve, sizes, costs – and all that the studies in a store left."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -67,7 +68,7 @@ def summarise(study: Study, scope: Scope = "all") -> Path:
 class Summaries:
     """All studies of a store, one below the other; each table has ``study``, a name that is unique among them, ``model`` and ``step``.
 
-    ``studies``: a row each, with its settings, digest of the weights, ``Study.sizes``, ``rare_targets``, ``reliability``, ``seconds``, ``peak_mib``; ``claims``: verdicts; ``curves``: rank curves.
+    ``studies``: a row each, with its settings, digests of weights, corpus and counts, ``Study.sizes``, ``rare_targets``, ``reliability``, ``seconds``, ``peak_mib``; ``claims``: verdicts; ``curves``: rank curves.
     """
 
     studies: pd.DataFrame
@@ -76,11 +77,10 @@ class Summaries:
 
     def last(self) -> "Summaries":
         """Of studies that differ in the training step alone, the latest."""
-        settings = [n for n in StudyConfig.model_fields if n != "step"]
-        settings.append("named")
-        order = self.studies.sort_values("step", na_position="last", kind="stable")
-        kept = order.astype(dict.fromkeys(settings, str)).drop_duplicates(settings, keep="last").index
-        studies = self.studies.loc[self.studies.index.isin(kept)].reset_index(drop=True)
+        settings = [n for n in ("named", *StudyConfig.model_fields) if n not in ("model", "step")]
+        step = self.studies["step"].astype(float).fillna(float("inf"))  # a model without steps is at its end
+        latest = step.groupby([self.studies[n].map(str) for n in settings]).transform("max")
+        studies = self.studies[step == latest].reset_index(drop=True)  # two of one step differ in more than that
         parts = (t[t["study"].isin(studies["study"])].reset_index(drop=True) for t in (self.claims, self.curves))
         return Summaries(studies, *parts)
 
@@ -109,8 +109,7 @@ def read_summaries(store: Store, needed: bool = False) -> Summaries:
         named = {
             "model": about.pop("name"),
             "named": settings["model"],
-            "weights": inputs["weights"],
-            "scope": inputs["scope"],
+            **{name: inputs[name] for name in ("weights", "corpus_digest", "counts_digest", "scope")},
         }
         rows.append(settings | about | all_costs.get(about["effects"], {}) | named)
         claims.append(pd.read_parquet(folder / "claims.parquet"))
@@ -120,7 +119,7 @@ def read_summaries(store: Store, needed: bool = False) -> Summaries:
             f"no studies in the results folder {store.root}: `raretok claims MODEL` or `raretok sweep` leaves some"
         )
     if not rows:
-        names = [*StudyConfig.model_fields, "study"]
+        names = [*StudyConfig.model_fields, "study", "named"]
         claim = pd.DataFrame(columns=["study", "model", "step", "id", "verdict"])
         return Summaries(pd.DataFrame(columns=names), claim, pd.DataFrame(columns=["study", "rank", "value"]))
     studies = pd.DataFrame(rows)
@@ -135,18 +134,23 @@ def read_summaries(store: Store, needed: bool = False) -> Summaries:
 
 
 def _names(studies: pd.DataFrame) -> list[str]:
-    """Model and step, and of the other settings those in which studies of one model and step differ."""
+    """Model and step, and of the other settings those in which studies of one model and step differ.
+
+    Where that is not enough – folders of one name, or one whose files have changed – so much more that no two are alike.
+    """
     names = []
     for row in studies.to_dict("records"):
         twins = studies[(studies["model"] == row["model"]) & (studies["step"].eq(row["step"]) | studies["step"].isna())]
         settings = [n for n in StudyConfig.model_fields if n not in ("model", "step")]
-        differ = [n for n in settings if twins[n].astype(str).nunique() > 1]
+        differ = [n for n in settings if twins[n].map(str).nunique() > 1]
         step = "" if pd.isna(row["step"]) else f" @ {row['step']}"
-        names.append(f"{row['model']}{step}" + "".join(f", {n} {row[n]}" for n in differ))
-    for column in ("named", "weights"):  # two folders of one name, or one whose weights have changed
-        names = [
-            f"{n}, {str(x)[-40:]}" if names.count(n) > 1 else n for n, x in zip(names, studies[column], strict=True)
-        ]
+        names.append(
+            f"{row['model']}{step}" + "".join(f", {n} {'none' if pd.isna(row[n]) else row[n]}" for n in differ)
+        )
+    for column, size in (("named", 0), ("weights", 8), ("corpus_digest", 8), ("counts_digest", 8)):
+        rows = list(zip(names, studies[column].map(str), strict=True))
+        alike = Counter(name for name, _ in set(rows))
+        names = [f"{name}, {value[-size:]}" if alike[name] > 1 else name for name, value in rows]
     return names
 
 

@@ -2,13 +2,15 @@
 
 import base64
 import io
+import json
 import re
 import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from raretok import RaretokError, Study
+from raretok import RaretokError, Study, StudyConfig
 from raretok.charts import claims as say
 from raretok.charts import models as charts
 from raretok.charts.claims import MARKS, sign_table
@@ -16,7 +18,7 @@ from raretok.charts.theme import save_link
 from raretok.claims import CLAIMS, QUESTIONS, RANK_CURVE, Verdict
 from raretok.report import CHAPTERS
 from raretok.store import Store
-from raretok.summary import read_summaries, summarise
+from raretok.summary import _names, identity, read_summaries, summarise
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +101,7 @@ def test_an_empty_folder_has_no_studies(tmp_path):
     assert found.studies.empty
     assert found.claims.empty
     assert found.curves.empty
+    assert found.last().studies.empty
     with pytest.raises(RaretokError, match="no studies in the results folder .*raretok sweep"):
         read_summaries(Store(tmp_path), needed=True)
 
@@ -183,6 +186,43 @@ def test_two_models_in_folders_of_one_name_stay_two(models, corpus_file, tmp_pat
     assert found.studies["study"].is_unique
     assert len(found.last().studies) == 2
     assert len(sign_table(found.last().claims)) == 2
+
+
+def test_files_that_have_changed_make_another_study_with_another_name(models, corpus_file, tmp_path):
+    store, folders = (
+        Store(tmp_path / "own"),
+        [tmp_path / place / "of/one/long/path/to/a/folder/final" for place in "ab"],
+    )
+    text = shutil.copy(corpus_file, tmp_path)
+    folders = [Path(shutil.copytree(models["llama"], folder)) for folder in folders]
+
+    def measure(folder):
+        settings = {"corpus": text, "windows": 120, "length": 64, "store": store, "device": "cpu"}
+        summarise(Study(model=str(folder), **settings), "rank-curve")
+
+    for folder in folders:  # the same weights
+        measure(folder)
+    config = json.loads((folders[0] / "config.json").read_text())
+    (folders[0] / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 0.1}))
+    measure(folders[0])
+    Path(text).write_text(Path(text).read_text() + "One more document.\n")
+    measure(folders[0])
+    found = read_summaries(store)
+    assert found.studies["study"].is_unique
+    assert len(found.studies) == len(found.last().studies) == len(sign_table(found.last().claims)) == 4
+
+
+def test_known_counts_are_told_from_none():
+    settings = StudyConfig().model_dump() | {"named": "m", "model": "m", "weights": "w", "corpus_digest": "c"}
+    rows = [settings | {"counts": counts, "counts_digest": counts} for counts in (None, "a.npy")]
+    studies = pd.DataFrame(rows).astype({"step": "Int64"})
+    assert _names(studies) == ["m, counts none", "m, counts a.npy"]
+
+
+def test_a_counts_file_that_is_gone_is_told(models, corpus_file, tmp_path):
+    study = Study(model=str(models["llama"]), corpus=str(corpus_file), counts=str(tmp_path / "gone.npy"))
+    with pytest.raises(RaretokError, match=r"no counts file .*gone\.npy"):
+        identity(study)
 
 
 def test_a_table_can_be_saved_from_the_page_itself(made):
