@@ -50,10 +50,14 @@ def run_sweep(
     plan, place, store = load_sweep(path), _profile(profile), Store()
     out.mkdir(parents=True, exist_ok=True)
     with _alone(out) as lock:
+        again = list(stale(plan, out, store))
         if not dry_run:
-            forget_what_is_stale(plan, out, store)
+            for file in again:
+                file.unlink()
         environment = os.environ | {"RARETOK_STORE": str(store.root.resolve())}
         command = _command(path, out, place, dry_run)
+        if dry_run and again:
+            command += ["--forcerun", *(file.relative_to(out).as_posix() for file in again)]
         if _settings(place).get("executor") == "slurm":
             prefix = f"raretok-{hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:8]}"
             command += ["--slurm-jobname-prefix", prefix]
@@ -136,17 +140,16 @@ def _alone(out: Path) -> Iterator[IO[str]]:
         yield file
 
 
-def forget_what_is_stale(plan: Sweep, out: Path, store: Store) -> None:
-    """Take away what says that a study is done where it is not, or no longer; what was made of it is made again."""
+def stale(plan: Sweep, out: Path, store: Store) -> Iterator[Path]:
+    """Files that say that a job is done where it is not, or no longer: without them, it and what hangs on it are done again."""
     done = finished(plan, out, store)
     for name, job in plan.jobs().items():
-        if name not in done:
-            marker(out, name).unlink(missing_ok=True)
-        if job.fetched and not (
-            name in done and all((out / "reports" / name / f"{c}.ipynb").is_file() for c in job.chapters)
-        ):
-            for kind in () if hub.here(find_model(job.config.model), job.config.step) else ("fetched", "forgotten"):
-                (out / kind / f"{name}.json").unlink(missing_ok=True)  # its weights are needed again
+        files = [] if name in done else [marker(out, name)]
+        executed = all((out / "reports" / name / f"{c}.ipynb").is_file() for c in job.chapters)
+        needed = job.fetched and not (name in done and executed)
+        if needed and not hub.here(find_model(job.config.model), job.config.step):
+            files += [out / kind / f"{name}.json" for kind in ("fetched", "forgotten")]
+        yield from (file for file in files if file.is_file())
 
 
 def outputs(plan: Sweep, out: Path) -> Iterator[tuple[Path, Path]]:

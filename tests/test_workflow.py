@@ -18,8 +18,8 @@ from raretok import RaretokError
 from raretok.jobs import marker
 from raretok.store import Store
 from raretok.summary import KIND, read_summaries
-from raretok.sweep import load_sweep
-from raretok.workflow import forget_what_is_stale, run_sweep
+from raretok.sweep import Sweep, load_sweep
+from raretok.workflow import _cancel_leftovers, run_sweep, stale
 
 
 def raretok(folder, *arguments, **more):
@@ -133,11 +133,72 @@ def test_a_damaged_table_and_what_hangs_on_it_would_be_made_again(copy):
             data = (place / "claims.parquet").read_bytes()
             (place / "claims.parquet").write_bytes(data[:40] + b"?" + data[41:])
     assert set(read_summaries(store).claims["study"]) == {"llama"}
-    forget_what_is_stale(plan, folder / "out", store)
     told = sweep(folder, "--dry-run").stdout
     for job in (f"measure {first}", f"chapter identification for {first}", "compare all", "make the pages"):
         assert job in told
     assert f"measure {second}" not in told
+    assert marker(folder / "out", first).is_file(), "a dry run takes nothing away"
+
+
+def test_weights_that_are_gone_are_fetched_again_only_where_they_are_needed(tmp_path, monkeypatch):
+    plan = Sweep.model_validate({"studies": [{"model": "pythia-70m", "steps": [0, 1, 2, 4], "fetch": True}]})
+    plan = plan.model_copy(update={"chapters": ["corpus"]})  # of the last step
+    for name in plan.jobs():
+        for kind in ("fetched", "studies", "forgotten"):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            (tmp_path / kind / f"{name}.json").write_text("{}")
+    intact, spoilt, here, unexecuted = plan.jobs()
+    monkeypatch.setattr("raretok.workflow.finished", lambda *_: {intact: "", unexecuted: ""})
+    monkeypatch.setattr("raretok.workflow.hub.here", lambda _, step: step == plan.jobs()[here].config.step)
+    found = {file.relative_to(tmp_path).as_posix() for file in stale(plan, tmp_path, Store(tmp_path))}
+    again = {f"{kind}/{name}.json" for kind in ("fetched", "forgotten") for name in (spoilt, unexecuted)}
+    assert found == again | {f"studies/{spoilt}.json", f"studies/{here}.json"}
+
+
+def test_only_logs_of_this_run_are_of_jobs_that_failed(plain, monkeypatch):
+    out, plan = plain / "out", load_sweep(plain / "sweep.yml")
+    before, now = (out / "logs/measure" / f"{name}.log" for name in plan.jobs())
+    before.parent.mkdir(parents=True)
+    before.write_text("it went well")
+    os.utime(before, (0, 0))
+    real = subprocess.run
+
+    def fail(command, **more):
+        now.write_text("it failed")
+        return real(["false"], **more)
+
+    monkeypatch.setattr("raretok.workflow.subprocess.run", fail)
+    _, failed = run_sweep(plain / "sweep.yml", out, str(plain / "profile"))
+    assert failed == [now]
+
+
+def tools(folder, monkeypatch, **scripts):
+    """Commands that stand in for a cluster's own."""
+    for name, script in scripts.items():
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setattr("raretok.workflow.time.sleep", lambda _: None)
+
+
+def test_jobs_that_an_earlier_sweep_left_are_cancelled_and_no_others(tmp_path, monkeypatch):
+    jobs, gone = tmp_path / "jobs", tmp_path / "gone"
+    jobs.write_text("1 raretok-x_a\n2 \n3 raretok-y_a\n")
+    # The first question is not answered; a job that has just ended makes scancel fail.
+    asked = f"[ -e {tmp_path}/asked ] || {{ touch {tmp_path}/asked; exit 1; }}; [ -e {gone} ] || cat {jobs}"
+    tools(tmp_path, monkeypatch, squeue=asked, scancel=f'echo "$@" > {gone}; exit 1')
+    _cancel_leftovers("raretok-x")
+    assert gone.read_text() == "1\n"
+
+
+@pytest.mark.parametrize(
+    ("squeue", "told"),
+    [("echo no controller >&2; exit 1", "no controller"), ("echo 7 raretok-x_a", "jobs 7 of an earlier sweep")],
+)
+def test_a_cluster_that_does_not_answer_or_jobs_that_stay_are_told(tmp_path, monkeypatch, squeue, told):
+    tools(tmp_path, monkeypatch, squeue=squeue, scancel="true")
+    with pytest.raises(RaretokError, match=told):
+        _cancel_leftovers("raretok-x")
 
 
 def test_a_failed_job_a_killed_scheduler_and_two_sweeps_at_once(swept, plain):
