@@ -23,6 +23,7 @@ DESCRIPTION = 200
 ICONS = re.compile(r'\s*<script defer src="[^"]*/fontawesome\.js[^"]*"></script>')
 TWICE = re.compile(r'(<meta name="viewport"[^>]*>)\s*<meta name="viewport"[^>]*>')
 CHARTS = re.compile(r'\s*<script defer="defer" src="[^"]*/(?:vega|charts)-[^"]*"></script>')
+SEARCH = re.compile(r'\s*<script src="[^"]*(?:searchtools|language_data|searchindex)\.js[^"]*"></script>')
 LITERAL = re.compile(r"(``.*?``)")
 
 
@@ -87,12 +88,16 @@ def escape_bars(_app: Sphinx, _what: str, _name: str, _object: Any, _options: An
 
 
 def lighten(app: Sphinx, error: Exception | None) -> None:
-    """Take the theme's script of icons out of every page, that of charts out of those without, and a line that the theme writes twice."""
+    """Take the theme's script of icons out of every page, that of charts out of those without, the index of the search out of all but its own page, and what the theme writes twice or wrongly."""
     if error is not None or app.builder.format != "html":
         return
     for path in Path(app.outdir).rglob("*.html"):
         text = path.read_text(encoding="utf-8")
-        light = TWICE.sub(r"\1", ICONS.sub("", text))
+        light = TWICE.sub(r"\1", ICONS.sub("", text)).replace(
+            '<div role="list" class="citation-list">', '<div class="citation-list">'
+        )
+        if path.name != "search.html":
+            light = SEARCH.sub("", light)
         if "raretok-chart" not in light:
             light = CHARTS.sub("", light)
         if light != text:

@@ -47,7 +47,7 @@ def visit_math(self: Any, node: nodes.math) -> None:
 
 def visit_math_block(self: Any, node: nodes.math_block) -> None:
     """A displayed formula."""
-    self.body.append(f'<div class="math-block">{_to_mathml(node.astext(), "block")}</div>')
+    self.body.append(f'<div class="math-block" tabindex="0">{_to_mathml(node.astext(), "block")}</div>')
     raise nodes.SkipNode
 
 

@@ -4,6 +4,10 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import functools
+import http.server
+import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
+from playwright.sync_api import sync_playwright
 from tokenizers import ByteLevelBPETokenizer
 from transformers import (
     GPT2Config,
@@ -27,13 +33,20 @@ from raretok.data.text import Windows
 from raretok.model.load import load_model
 from raretok.model.trace import run_trace
 
+# How many inputs each reader of outside files gets: some in the tests, a hundred thousand in `make fuzz`.
+settings.register_profile(
+    "quick", max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+)
+settings.register_profile("fuzz", settings.get_profile("quick"), max_examples=int(os.environ.get("FUZZ", 100_000)))
+
+HTML = Path(__file__).parents[1] / "_build" / "html"
 ARCHITECTURES = ("gpt2", "gpt_neox", "llama")
 VOCAB = 400
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, so that two processes end together."""
-    items.sort(key=lambda item: not any(name in item.nodeid for name in ("cluster/", "test_workflow")))
+    items.sort(key=lambda item: not any(name in item.nodeid for name in ("cluster/", "test_workflow", "book/")))
 
 
 def make_documents(count: int, seed: int = 0) -> list[str]:
@@ -132,3 +145,35 @@ def traced(models: dict[str, Path]) -> Callable[..., Any]:
         return model, windows, trace, replaced_by(trace.activation, "mean", 0)
 
     return trace_of
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serves files and says nothing."""
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def address():
+    """Of the built book, behind a server of its own."""
+    if not (HTML / "index.html").is_file():
+        pytest.fail("the book is not built: run `make book`")
+    handler = functools.partial(Quiet, directory=str(HTML))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A Chromium without any network of its own."""
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        pytest.fail("no Chromium: install Debian's package chromium")
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=flags)
+        yield browser
+        browser.close()

@@ -1,7 +1,7 @@
 """One card for each neuron: everything that the book knows of it, as text that needs no script."""
 
+import html
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
 import pandas as pd
@@ -55,6 +55,11 @@ def _card(row: Mapping[Any, Any], prefix: str, parts: dict[str, Any], known: set
     ]
     body = "".join(f"<h4>{title}</h4>{content}" for title, content in sections if content)
     return f'<details>{head}<div id="{prefix}-{neuron}">{body}</div></details>'
+
+
+def escape(text: str) -> str:
+    """Text as HTML, what cannot be printed by its number."""
+    return html.escape("".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text))
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> str:

@@ -11,9 +11,15 @@ _SPACE_MARKS = ("Ġ", "▁", " ")
 
 
 def show_tokens(tokenizer: Any, ids: Sequence[int] | Int[ndarray, " token"]) -> list[str]:
-    """The text of each token, a leading space shown as ␣ and a line break as ⏎."""
+    """The text of each token, a space shown as ␣, a line break as ⏎, and what cannot be printed by its number."""
     texts = tokenizer.batch_decode([[int(i)] for i in ids], clean_up_tokenization_spaces=False)
-    return [t.replace(" ", "␣").replace("\n", "⏎") for t in texts]
+    return ["".join(map(_shown, text)) for text in texts]
+
+
+def _shown(character: str) -> str:
+    if found := {" ": "␣", "\n": "⏎"}.get(character):
+        return found
+    return character if character.isprintable() else f"\\x{ord(character):02x}"
 
 
 def is_word_start(tokenizer: Any, vocab: int) -> Bool[ndarray, " vocab"]:
