@@ -57,7 +57,7 @@ def main(runs: list[str]) -> None:
             if ((table["model"] == study.entry.name) & (table["step"] == step)).any():
                 continue
             row = {"model": study.entry.name, "step": step} | measure(study.at(step))
-            table = pd.concat([table, pd.DataFrame([row])]).astype({n: int for n in ("step", "targets", "documents")})
+            table = pd.concat([table, pd.DataFrame([row])]).astype(dict.fromkeys(("step", "targets", "documents"), int))
             table.to_csv(RESULTS, index=False, float_format="%.4g")
 
 

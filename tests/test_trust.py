@@ -109,6 +109,12 @@ def test_markup_in_tables_and_charts_is_text():
     assert json.loads(re.search(r"<script[^>]*>(.*)</script>", page["text/html"], re.S)[1])
 
 
+def test_what_cannot_be_printed_is_shown_by_its_number():
+    shown = show_table(pd.DataFrame({"a": ["\x96 x\x00é 語\n"], "n": [1.5], "k": [2]}), {"n": "{:.2f}"}).to_html()
+    assert "\\x96 x\\x00é 語\n" in shown
+    assert "1.50" in shown
+
+
 def test_markup_in_tokens_and_contexts_of_a_card_is_text():
     part = pd.DataFrame({"rank": [1], "promotes": [EVIL], "suppresses": [EVIL]})
     assert "<script" not in cards._tokens(part)

@@ -8,7 +8,7 @@ import pandas as pd
 from IPython.display import HTML
 
 from raretok.charts.claims import number, with_interval
-from raretok.charts.theme import ORANGE
+from raretok.charts.theme import ORANGE, printable
 from raretok.data.frequency import DECILES
 
 SHOWN = {"rare": "rare", "matched": "common, as hard", "common": "common"}
@@ -58,8 +58,8 @@ def _card(row: Mapping[Any, Any], prefix: str, parts: dict[str, Any], known: set
 
 
 def escape(text: str) -> str:
-    """Text as HTML, what cannot be printed by its number."""
-    return html.escape("".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text))
+    """Text as HTML."""
+    return html.escape(printable(text))
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> str:

@@ -94,6 +94,8 @@ def show_table(
     """
     digest = hashlib.sha256(table.to_json().encode()).hexdigest()[:8]
     shown = table.rename(columns=lambda name: html.escape(str(name)))
+    for name in shown.select_dtypes(["object", "string"]):
+        shown[name] = shown[name].map(lambda x: printable(x) if isinstance(x, str) else x)
     told: dict[Any, Any] = {html.escape(str(name)): how for name, how in (formats or {}).items()}
     style = shown.style.format(told, escape="html", na_rep="–").hide(axis="index").set_uuid(digest)
     style = style.set_table_attributes(f'class="dataframe raretok-table{" wrap" * wrap}"')
@@ -102,6 +104,11 @@ def show_table(
         if caption
         else style
     )
+
+
+def printable(text: str) -> str:
+    """A text with what cannot be printed shown by its number."""
+    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
 
 
 def save_link(table: pd.DataFrame, name: str) -> str:
