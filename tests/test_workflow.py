@@ -125,9 +125,10 @@ def test_checkpoints_are_fetched_so_many_ahead_and_deleted_after(tmp_path, model
     assert "studies/pythia-70m_step2.json" in reasons["delete pythia-70m_step2"]
 
 
-def test_a_damaged_table_and_what_hangs_on_it_would_be_made_again(copy):
+def test_a_damaged_table_is_made_again_with_what_hangs_on_it(copy):
     folder, plan = copy
     (first, second), store = plan.jobs(), Store(folder / "store")
+    whole = read_summaries(store).claims
     for place, manifest in store.manifests(KIND):
         if manifest["inputs"]["model"].endswith("gpt_neox"):
             data = (place / "claims.parquet").read_bytes()
@@ -138,6 +139,11 @@ def test_a_damaged_table_and_what_hangs_on_it_would_be_made_again(copy):
         assert job in told
     assert f"measure {second}" not in told
     assert marker(folder / "out", first).is_file(), "a dry run takes nothing away"
+    done = sweep(folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"measure {first}" in done.stdout + done.stderr
+    assert f"measure {second}" not in done.stdout + done.stderr
+    pd.testing.assert_frame_equal(read_summaries(store).claims, whole)
 
 
 def test_weights_that_are_gone_are_fetched_again_only_where_they_are_needed(tmp_path, monkeypatch):
