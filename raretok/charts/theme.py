@@ -90,7 +90,7 @@ def show_table(
     """A table for a page: formatted, escaped, without its index, with an id that is a hash of its content; one with a caption can be saved.
 
     ``formats``: by column a format or a function that makes HTML of a value; ``wrap`` lets long texts break into lines, otherwise a wide table scrolls;
-    ``saved``: what a reader saves, by default the table in full precision.
+    ``saved``: what a reader saves, by default the table.
     """
     digest = hashlib.sha256(table.to_json().encode()).hexdigest()[:8]
     shown = table.rename(columns=lambda name: html.escape(str(name)))
@@ -112,7 +112,7 @@ def printable(text: str) -> str:
 
 
 def save_link(table: pd.DataFrame, name: str) -> str:
-    """A link that saves a table as CSV; the table is in the link, so it works without a server or network."""
+    """A link that saves a table as CSV, numbers to six digits; the table is in the link, so it works without a server or network."""
     text = base64.b64encode(table.to_csv(index=False, float_format="%.6g").encode()).decode()
     named = html.escape(f"{name}.csv", quote=True)
     return f' <a class="raretok-save" download="{named}" href="data:text/csv;base64,{text}">CSV</a>'

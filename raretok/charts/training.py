@@ -6,10 +6,18 @@ import pandas as pd
 from raretok.charts.theme import BLUE, GREEN, GREY, ORANGE, finish
 
 
+RELIABLE = 0.95
+"""Reliability above which a title says that effects repeat."""
+
+
 def reliability_curve(table: pd.DataFrame) -> alt.LayerChart:
     """Reliability of the effects on rare targets by step, a line a run, with 95 % ranges over random splits (``trajectory.reliability_table``)."""
     shown = table.assign(place=table["step"] + 1)
-    lowest = float(table[table["step"] == 0]["reliability"].max())
+    least = table.groupby("step")["reliability"].min()
+    start, settled = (
+        table.loc[table["step"] == 0, "reliability"].max(),
+        int(least[least[::-1].cummin() > RELIABLE].index[0]),
+    )
     steps = sorted(shown["place"].unique())
     x = alt.X("place:Q", scale=alt.Scale(type="log", domain=[1, steps[-1]], nice=False), title="training step + 1")
     y = alt.Y(
@@ -33,7 +41,7 @@ def reliability_curve(table: pd.DataFrame) -> alt.LayerChart:
                 x, y, colour, alt.Shape("model:N", title=None), tooltip=tip
             ),
         ).properties(width="container"),
-        f"Effects on rare targets repeat in other documents early in training; before it, {lowest:.2f} at most",
+        f"From step {settled:,} on every run's effects on rare targets have a reliability above {RELIABLE:g}; before training {start:.2f} at most",
         f"{table['targets'].min():,} or more held-out rare targets a checkpoint; bars: 95 % of random splits of the documents",
         "Split-half reliability of the neurons’ net effects on rare targets at every checkpoint of each seed.",
     )
