@@ -2,7 +2,7 @@
 
 The execution cache knows only the cells of a page. Here its folder is named by a digest of the package, the pinned
 versions, the shipped models and the results of the benchmarks, so that an edit of any of them runs every chapter again.
-The chapters about all studies of the results folder are run at every build: what is in the folder is in no digest.
+The chapters that show what is in the results folder, or the commit, are run at every build: these are in no digest.
 """
 
 from __future__ import annotations
@@ -19,11 +19,7 @@ def digest(root: Path) -> str:
     """Digest of everything outside the pages that a page's numbers come from."""
     found = hashlib.sha256()
     shipped = sorted(p for p in (root / "models").rglob("*") if p.is_file())
-    results = [
-        p
-        for p in (root / "benchmarks" / n for n in ("results.json", "calibration.csv", "cost.csv", "reliability.csv"))
-        if p.is_file()
-    ]
+    results = sorted(p for p in (root / "benchmarks").glob("*") if p.suffix in (".json", ".csv"))
     for path in [*sorted((root / "raretok").rglob("*.py")), *shipped, *results, root / "constraints.txt"]:
         found.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return found.hexdigest()[:16]

@@ -115,7 +115,8 @@ def _train(recipe: Recipe, seed: int, out: Path, device: torch.device, stop: int
     held_out = held_out_tokens(tokenizer, recipe).to(device)
     if not (out / "counts.json").is_file():
         counts = np.bincount(text, minlength=recipe.vocab)
-        _replace(out / "counts.json", lambda draft: draft.write_text(json.dumps([int(c) for c in counts]) + "\n"))
+        with replacing(out / "counts.json") as draft:
+            draft.write_text(json.dumps([int(c) for c in counts]) + "\n")
     model = build_model(recipe, seed).to(device).train()
     optimizer = torch.optim.AdamW(
         model.parameters(), recipe.learning_rate, (0.9, 0.95), weight_decay=recipe.weight_decay
@@ -206,18 +207,14 @@ def _checkpoint(model: Any, place: Path) -> None:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    with replacing(path) as draft:
-        write(draft)
-
-
 def _save_state(path: Path, identity: str, step: int, model: Any, optimizer: torch.optim.Optimizer) -> None:
     tensors = {}
     for name, parameter in model.named_parameters():
         tensors[f"weight.{name}"] = parameter.detach().cpu()
         for moment in ("exp_avg", "exp_avg_sq"):
             tensors[f"{moment}.{name}"] = optimizer.state[parameter].get(moment, torch.zeros_like(parameter)).cpu()
-    _replace(path, lambda draft: save_file(tensors, draft, {"run": f"{identity} {step}"}))
+    with replacing(path) as draft:
+        save_file(tensors, draft, {"run": f"{identity} {step}"})
 
 
 def _resume(path: Path, identity: str, steps: int, model: Any, optimizer: torch.optim.Optimizer) -> int:
@@ -259,7 +256,8 @@ class _Log:
         self.path = path
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
         kept = [x for x in map(_parsed, lines) if x is not None and x["step"] < step + (1 if "loss" in x else 0)]
-        _replace(path, lambda draft: draft.write_text("".join(json.dumps(x) + "\n" for x in kept)))
+        with replacing(path) as draft:
+            draft.write_text("".join(json.dumps(x) + "\n" for x in kept))
 
     def add(self, **values: int | float) -> None:
         with self.path.open("a", encoding="utf-8") as stream:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from raretok.data.frequency import load_counts
 from raretok.model.load import load_model, load_tokenizer
@@ -45,10 +44,10 @@ def verify(full: bool = False) -> Iterator[Check]:
     """
     shipped = [e for e in MODELS.values() if e.kind == "shipped"]
     yield _counts(shipped[0])
-    for entry in tqdm(shipped, desc="held-out losses", leave=False):
+    for entry in shipped:
         for step in entry.steps if full else entry.steps[-1:]:
             yield _loss(entry, step)
-    for folder in tqdm(sorted(SHIPPED.glob("results/*")), desc="results", leave=False):
+    for folder in sorted(SHIPPED.glob("results/*")):
         yield from _results(folder)
 
 

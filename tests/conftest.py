@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from hypothesis import HealthCheck, settings
 from playwright.sync_api import sync_playwright
 from tokenizers import ByteLevelBPETokenizer
@@ -39,7 +40,10 @@ settings.register_profile(
 )
 settings.register_profile("fuzz", settings.get_profile("quick"), max_examples=int(os.environ.get("FUZZ", 100_000)))
 
-HTML = Path(__file__).parents[1] / "_build" / "html"
+ROOT = Path(__file__).parents[1]
+HTML = ROOT / "_build" / "html"
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+PAGES = [TOC["root"], *(c["file"] for part in TOC["parts"] for c in part["chapters"])]
 ARCHITECTURES = ("gpt2", "gpt_neox", "llama")
 VOCAB = 400
 

@@ -16,6 +16,8 @@ MARKS = {
     Verdict.OPEN: ("?", BLUE),
 }
 """Sign and colour of each verdict."""
+COLUMNS = "“as published”: the published estimator, and whether by it alone one would say yes; null: percentile in the null it is closest to (C5, C8, C21: p)"
+"""What the columns of a table of claims hold."""
 LONG_NAME = 8
 """Longer names under a matrix stand slanted."""
 
@@ -51,8 +53,7 @@ def claim_table(claims: pd.DataFrame) -> Any:
             "verdict": [str(r["verdict"]) for r in records],
         }
     )
-    caption = "“as published”: the published estimator, and whether by it alone one would say yes; null: percentile in the null it is closest to (C5, C8, C21: p)"
-    return show_table(table, caption=caption, wrap=True)
+    return show_table(table, caption=COLUMNS, wrap=True)
 
 
 def scorecard(claims: pd.DataFrame, title: str) -> Any:
@@ -72,9 +73,8 @@ def scorecard(claims: pd.DataFrame, title: str) -> Any:
             "verdict": [f"{MARKS[Verdict(r['verdict'])][0]} {r['verdict']}: {r['why']}" for r in records],
         }
     )
-    caption = f"{title}. “as published”: the published estimator, and whether by it alone one would say yes; null: percentile in the null it is closest to (C5, C8, C21: p)"
     link = {"claim": lambda x: f'<a href="{x[0]}.html">{html.escape(x[1])}</a>'}
-    return show_table(table, link, caption, wrap=True, saved=claims)
+    return show_table(table, link, f"{title}. {COLUMNS}", wrap=True, saved=claims)
 
 
 def at_a_glance(claims: pd.DataFrame) -> Any:

@@ -5,7 +5,6 @@ import pandas as pd
 
 from raretok.charts.theme import BLUE, GREEN, GREY, ORANGE, finish
 
-
 RELIABLE = 0.95
 """Reliability above which a title says that effects repeat."""
 

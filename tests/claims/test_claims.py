@@ -185,9 +185,8 @@ def test_the_committed_calibration_holds_every_rule_to_its_levels():
     assert table.loc[~table.index.isin(["C15", "C6b"]), "sets"].min() >= 500
     lax = nulls.pop("power law")
     assert (nulls.max(axis=1) <= 0.07).all()  # 5 % and two standard errors of 500
-    assert lax.dropna().to_dict() == {
-        "C6b": pytest.approx(0.1, abs=0.1)
-    }  # no null of H is a power law: said in *regimes* and on the front page
+    # No null of H is a power law: said in *regimes* and on the front page.
+    assert lax.dropna().to_dict() == {"C6b": pytest.approx(0.1, abs=0.1)}
     assert (
         table["planted"].drop("C17") >= 0.9
     ).all()  # C17: eight windows of text leave some cases open, see *routing*
