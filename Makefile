@@ -29,11 +29,11 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# A sample of the shipped numbers, computed again from the shipped weights: three minutes.
+# A sample of the shipped numbers, computed again from the shipped weights: a minute or two.
 verify: $(VENV)/.book
 	$(BIN)/raretok verify
 
-# A hundred thousand damaged inputs for every reader of outside files, and a thousand killed writers: about half an hour.
+# A hundred thousand damaged inputs for every reader of outside files, and over a thousand killed writers: an hour and more.
 fuzz: $(VENV)/.dev
 	$(BIN)/pytest tests/fuzz -o addopts= --hypothesis-profile=fuzz -n 2 --durations=20
 

@@ -21,6 +21,9 @@ ROUNDED = 5
 KEPT = 2e-3
 """Nats by which a held-out loss may change because weights are kept in float16."""
 
+NOT_SHIPPED = ["untrained"]
+"""Columns about checkpoints that do not ship: the other seeds' before training."""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -75,6 +78,7 @@ def _results(folder: Path) -> Iterator[Check]:
         tables: dict[str, Callable[[], pd.DataFrame]] = {"reliability": study.reliability, "statistics": study.regimes}
         for name, compute in tables.items():
             kept = pd.read_csv(folder / f"{name}.csv").query(f"step == {entry.steps[-1]}").reset_index(drop=True)
+            kept = kept.drop(columns=NOT_SHIPPED, errors="ignore")
             yield Check(
                 f"{name} of {entry.name} @ {entry.steps[-1]}", largest_difference(kept, compute()), 10 ** (1 - ROUNDED)
             )

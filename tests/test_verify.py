@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from raretok import provenance, verify
-from raretok.model.registry import MODELS
+from raretok.model.registry import MODELS, SHIPPED
 from raretok.store import Store
 
 
@@ -35,6 +35,17 @@ def test_a_shipped_loss_agrees_and_a_changed_one_does_not(tmp_path):
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     path.write_text("".join(json.dumps({k: v + 0.01 * (k == "held_out") for k, v in x.items()}) + "\n" for x in lines))
     assert not verify._loss(replace(entry, source=str(tmp_path / entry.name)), entry.steps[-1]).agrees
+
+
+def test_shipped_tables_agree_and_a_changed_one_does_not(tmp_path):
+    kept = SHIPPED / "results" / "reviews-neox-seed1"
+    checks = list(verify._results(kept))
+    assert [check.what.partition(" ")[0] for check in checks] == ["reliability", "statistics"]
+    assert all(check.agrees for check in checks)
+    shutil.copytree(kept, tmp_path / "changed")
+    path = tmp_path / "changed" / "reliability.csv"
+    pd.read_csv(path).assign(reliability=lambda t: t["reliability"] + 0.001).to_csv(path, index=False)
+    assert not next(verify._results(tmp_path / "changed")).agrees
 
 
 def test_where_numbers_come_from_is_told_in_full(tmp_path):
