@@ -20,6 +20,8 @@ from raretok.report import CHAPTER_PARAMETERS, chapter_names
 from raretok.summary import Scope
 
 _DEFAULTS = {name: field.default for name, field in StudyConfig.model_fields.items()}
+_PLACES = ("model", "corpus", "counts")
+"""What a study may name by a path."""
 
 
 class _Strict(BaseModel):
@@ -180,13 +182,14 @@ def _from_here(sweep: Sweep, folder: Path) -> Sweep:
     """The sweep with paths in full: those it names are relative to its own folder, wherever its jobs run."""
 
     def full(name: str | None) -> str | None:
-        known = name is None or name in MODELS or name in CORPORA
-        return name if known or not os.path.exists(folder / str(name)) else str(folder / str(name))
+        return name if _known(name) or not os.path.exists(folder / str(name)) else str(folder / str(name))
 
-    studies = [
-        e.model_copy(update={n: full(getattr(e, n)) for n in ("model", "corpus", "counts")}) for e in sweep.studies
-    ]
+    studies = [e.model_copy(update={n: full(getattr(e, n)) for n in _PLACES}) for e in sweep.studies]
     return sweep.model_copy(update={"studies": studies})
+
+
+def _known(name: str | None) -> bool:
+    return name is None or name in MODELS or name in CORPORA
 
 
 def _say(where: tuple[Any, ...]) -> str:
@@ -201,7 +204,7 @@ def _hint(error: Any) -> str:
 
 
 def _wrong_names(sweep: Sweep) -> Iterator[tuple[tuple[Any, ...], str]]:
-    """Models, steps and chapters that there are not, and where."""
+    """Models, steps and chapters that there are not, and paths from elsewhere, and where."""
     known = chapter_names()
     for where, chapters in [(("chapters",), sweep.chapters)] + [
         (("studies", k, "chapters"), e.chapters or []) for k, e in enumerate(sweep.studies)
@@ -210,6 +213,10 @@ def _wrong_names(sweep: Sweep) -> Iterator[tuple[tuple[Any, ...], str]]:
             if chapter not in known:
                 yield (*where, i), f"no chapter {chapter}: choose from {', '.join(known)}"
     for k, entry in enumerate(sweep.studies):
+        for field in _PLACES:
+            name = getattr(entry, field)
+            if not _known(name) and not os.path.isabs(name) and os.path.exists(name):
+                yield ("studies", k, field), f"{name} lies elsewhere: give its path from the folder of this file"
         try:
             configs = list(entry.configs())
         except RaretokError as error:

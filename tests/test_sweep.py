@@ -162,6 +162,23 @@ def test_paths_are_those_beside_the_sweep_wherever_its_jobs_run(models, corpus_f
     assert (second.model, second.corpus) == ("smollm2-135m", "movie-reviews")
 
 
+def test_a_path_that_leads_from_where_one_stands_but_not_from_the_sweep_is_refused(
+    models, corpus_file, tmp_path, monkeypatch
+):
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    (here / "mine").symlink_to(models["gpt2"])
+    (here / "text.csv").write_bytes(corpus_file.read_bytes())
+    (there / "sweep.yml").write_text("studies:\n  - model: mine\n    corpus: text.csv\n")
+    monkeypatch.chdir(here)
+    with pytest.raises(RaretokError) as error:
+        load_sweep(there / "sweep.yml")
+    told = str(error.value)
+    assert "sweep.yml:2: mine lies elsewhere" in told
+    assert "sweep.yml:3: text.csv lies elsewhere" in told
+
+
 def test_the_size_of_a_model_is_that_of_all_its_files_at_one_step(tmp_path):
     for step in ("step0", "step1"):
         (tmp_path / step).mkdir()
