@@ -15,6 +15,8 @@ from raretok.stats.rankcurve import MIDDLE_END
 
 WORTH = 0.5
 """Difference of two head excesses that would matter, in units of ln: a factor of 1.6 in the effects of the head."""
+CLOSE = 2
+"""Ratio of odds up to which the interval of a share may reach from the reported share that it holds, on either side."""
 
 
 def influence(evidence: Evidence) -> Judgement:
@@ -46,14 +48,21 @@ def _share(evidence: Evidence, name: str, bends: tuple[str, ...], reported: floa
         verdict, why = Verdict.NULL, NOT_REPEATED
     elif not all(row["departs"] == 1 for row in rows):
         verdict, why = Verdict.NULL, "the curve bends there no more than that of independent effects of one kind"
-    elif share["low"] <= reported <= share["high"]:
-        verdict, why = Verdict.SUPPORTED, "the breaks exist and the interval of the share holds the reported one"
-    else:
+    elif not share["low"] <= reported <= share["high"]:
         verdict, why = Verdict.AGAINST, "the breaks exist, but the interval of the share does not hold the reported one"
+    elif max(_odds_ratio(share["high"], reported), _odds_ratio(reported, share["low"])) > CLOSE:
+        verdict, why = Verdict.OPEN, "the breaks exist, but the interval of the share also holds half or twice the odds"
+    else:
+        verdict, why = Verdict.SUPPORTED, "the breaks exist and the interval of the share holds the reported one"
     null = min(row["null"] for row in rows)
     value = float(told[fixed].iloc[0])
     low, high = share["low"], share["high"]
     return Judgement(value, "yes (fixed)", share["estimate"], low, high, neurons(evidence), null, verdict, why)
+
+
+def _odds_ratio(share: float, other: float) -> float:
+    against = (1 - share) * other
+    return share * (1 - other) / against if against else np.inf
 
 
 def plateau_share(evidence: Evidence) -> Judgement:

@@ -15,11 +15,12 @@ def heavier(evidence: Evidence) -> Judgement:
     if row is None:
         return Judgement(published, says, NAN, NAN, NAN, 0, NAN, Verdict.OPEN, NO_GROUP)
     places = [row[kind] for kind in NULLS]
-    if max(places) <= LEVEL and row["imbalance"] > ALIKE:
+    below, above = max(places) <= LEVEL, min(places[:2]) >= 1 - LEVEL
+    if (below or above) and row["imbalance"] > ALIKE:
         verdict, why = Verdict.OPEN, UNLIKE
-    elif max(places) <= LEVEL:
+    elif below:
         verdict, why = Verdict.SUPPORTED, "heavier than random, matched and Gaussian rows of the same shape"
-    elif min(places[:2]) >= 1 - LEVEL:
+    elif above:
         verdict, why = Verdict.AGAINST, "lighter than the rows of random and of matched groups"
     else:
         verdict, why = Verdict.NULL, "random, matched or Gaussian rows of the same shape have such a tail"
