@@ -163,6 +163,13 @@ class Study(Experiments):
             lambda s, chosen: weights.group_tails(s.matrices, chosen, s.features(), self.config.seed),
         )
 
+    def rows_over_training(self) -> pd.DataFrame:
+        """Kurtosis and participation of the rows of this checkpoint's ``HEADLINE`` groups at every checkpoint, by step, see ``findings.weights.row_tails``."""
+        return self._followed(
+            "rows-over-training",
+            lambda s, chosen: weights.row_tails(s.matrices, chosen, s.features(), self.config.seed),
+        )
+
     def coactivation_over_training(self) -> pd.DataFrame:
         """``coactivation`` of this checkpoint's ``HEADLINE`` groups in rare-target contexts at every checkpoint, by step."""
         return self._followed(

@@ -92,6 +92,30 @@ def growth(tails: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(records)
 
 
+def row_tails(
+    matrices: Matrices, groups: Groups, matching: pd.DataFrame, seed: int, draws: int = DRAWS
+) -> pd.DataFrame:
+    """Kurtosis and participation (see ``rows_of``) of a group's rows, on average, among control groups; a row a group, matrix and statistic.
+
+    Columns: ``group``, ``size``, ``matrix``, ``statistic`` (kurtosis or participation), ``estimate``, ``imbalance`` (of the matched groups); for each null – ``random``,
+    ``matched`` – its percentile, ``<null>_low`` and ``<null>_high`` (95 % range).
+    """
+    rows, records = rows_of(matrices), []
+    for name, group in groups.items():
+        ids = group.ids
+        controls = control_groups(matching, group, draws, np.random.default_rng([seed, len(ids), 7]))
+        apart = imbalance(matching, group, controls["matched"])
+        for label, part in rows.groupby("matrix", sort=False):
+            for statistic in ("kurtosis", "participation"):
+                values = part[statistic].to_numpy()
+                record: dict[str, Any] = {"group": name, "size": len(ids), "matrix": label, "statistic": statistic}
+                record |= {"estimate": float(values[ids].mean()), "imbalance": apart}
+                records.append(
+                    record | placed(record["estimate"], {k: values[drawn].mean(1) for k, drawn in controls.items()})
+                )
+    return pd.DataFrame(records)
+
+
 def sweep(matrices: Matrices, group: Group, matching: pd.DataFrame, seed: int, draws: int = 200) -> pd.DataFrame:
     """Hill's exponent of a group over k, with the nulls': ``matrix``, ``k``, ``estimate``, and ``<null>_low``, ``<null>_high`` of random and matched groups."""
     records, ids = [], group.ids

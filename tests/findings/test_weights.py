@@ -85,6 +85,29 @@ def test_layers_densities_and_rows():
     assert normal["kurtosis"].mean() == pytest.approx(0, abs=0.05)
 
 
+def test_localised_rows_lie_above_their_control_groups_and_plain_ones_among_them():
+    w = rows_of()
+    matching = matching_of(w)
+    localised = w.copy()
+    localised[GROUP, 0] = 30.0
+    localised[GROUP] *= np.linalg.norm(w[GROUP], axis=1, keepdims=True) / np.linalg.norm(
+        localised[GROUP], axis=1, keepdims=True
+    )
+    table = weights.row_tails({"W_out": localised}, GROUPS, matching, 0, 200)
+    row = table[table["group"] == "controlled"].set_index("statistic")
+    assert set(row.index) == {"kurtosis", "participation"}
+    assert row[["random", "matched"]].to_numpy(dtype=float).min() >= 0.98
+    by_hand = (localised[GROUP] ** 4).sum(1) / (localised[GROUP] ** 2).sum(1) ** 2
+    assert row.loc["participation", "estimate"] == pytest.approx(by_hand.mean())
+    places = []
+    for seed in range(24):
+        plain = rows_of(seed=seed)
+        found = weights.row_tails({"W_out": plain}, {"controlled": GROUPS["controlled"]}, matching_of(plain), seed, 80)
+        places.append(found[["random", "matched"]].to_numpy(dtype=float))
+    assert np.mean(np.array(places) >= 0.95, axis=0).max() <= 0.25
+    assert np.mean(places, axis=0) == pytest.approx(0.5, abs=0.2)
+
+
 @pytest.mark.parametrize(
     ("architecture", "layers"),
     [
