@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from raretok.charts.claims import place, with_interval
-from raretok.charts.theme import BLUE, GREEN, GREY, ORANGE, PURPLE, finish, show_table
+from raretok.charts.theme import BLUE, GREEN, GREY, ORANGE, PURPLE, finish, rounded, show_table
 
 STATISTIC_NAMES = {
     "within_r": "correlation within",
@@ -117,8 +117,7 @@ def network(pairs: pd.DataFrame) -> alt.LayerChart:
 def controls(histograms: pd.DataFrame, group: str) -> alt.LayerChart:
     """Each statistic over control groups, the group's own value marked; the reader chooses the statistic (``coactivation.histograms``)."""
     shown = histograms[histograms["group"] == group].assign(statistic=lambda t: t["statistic"].map(STATISTIC_NAMES))
-    for column in ("from", "to", "observed"):
-        shown[column] = shown[column].map(lambda v: float(f"{v:.4g}"))
+    shown = rounded(shown, ["from", "to", "observed"], 4)
     names = list(dict.fromkeys(shown["statistic"]))
     picked = alt.param(
         name="controls_statistic", value=names[0], bind=alt.binding_select(options=names, name="statistic ")

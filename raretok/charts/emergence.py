@@ -4,7 +4,7 @@ import altair as alt
 import pandas as pd
 
 from raretok.charts.regimes import STATISTIC_NAMES
-from raretok.charts.theme import BAND_COLOURS, BLUE, GREEN, GREY, ORANGE, finish
+from raretok.charts.theme import BAND_COLOURS, BLUE, GREEN, GREY, ORANGE, finish, rounded
 from raretok.stats.rankcurve import HEAD
 
 _STEP = alt.Scale(type="symlog", constant=8)
@@ -26,8 +26,7 @@ def rank_curves(curves: pd.DataFrame) -> alt.LayerChart:
     part = part[["step", "band", "rank", "value"]].copy()
     steps = sorted(part["step"].unique())
     part["checkpoint"] = part["step"].map({s: k + 1 for k, s in enumerate(steps)})
-    for column in ("rank", "value"):
-        part[column] = part[column].map(lambda x: float(f"{x:.3g}"))
+    part = rounded(part, ["rank", "value"])
     slider = alt.param(
         name="checkpoint_shown",
         value=len(steps),

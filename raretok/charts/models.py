@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 
 from raretok.charts.claims import with_interval
-from raretok.charts.theme import GREY, finish, show_table
+from raretok.charts.theme import GREY, finish, rounded, show_table
 from raretok.claims import CLAIMS
 from raretok.cost import Model
 
@@ -20,8 +20,7 @@ def rank_curves(curves: pd.DataFrame, studies: pd.DataFrame) -> alt.Chart:
     """Rank curves of the net effects on rare targets, one over the other; ``curves``, ``studies``: of ``Summaries``."""
     part = curves[curves["form"] == "published"].merge(studies[["study", "architecture"]], on="study")
     part = part[["study", "architecture", "rank", "value"]].copy()
-    for column in ("rank", "value"):
-        part[column] = part[column].map(lambda x: float(f"{x:.3g}"))
+    part = rounded(part, ["rank", "value"])
     log = alt.Scale(type="log", nice=False)
     lines = alt.Chart(part).mark_line(point=alt.OverlayMarkDef(size=14, filled=True))
     chart = lines.encode(
@@ -48,8 +47,7 @@ def statistics(claims: pd.DataFrame, studies: pd.DataFrame) -> alt.LayerChart:
         ["study", "id", "claim", "quantity", "controlled", "low", "high", "verdict", "parameters", "architecture"]
     ]
     part = part.dropna(subset=["controlled"])
-    for column in ("controlled", "low", "high"):
-        part[column] = part[column].map(lambda x: float(f"{x:.4g}"))
+    part = rounded(part, ["controlled", "low", "high"], 4)
     ids = [c.id for c in CLAIMS if (part["id"] == c.id).any()]
     chosen = alt.param(
         name="claim_shown", value=ids[0] if ids else "", bind=alt.binding_select(options=ids, name="claim ")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from raretok.charts.claims import place, with_interval
-from raretok.charts.theme import BAND_COLOURS, BLUE, GREEN, GREY, ORANGE, PURPLE, finish, show_table
+from raretok.charts.theme import BAND_COLOURS, BLUE, GREEN, GREY, ORANGE, PURPLE, finish, rounded, show_table
 from raretok.findings.regimes import JUDGED_BY
 from raretok.stats.nulls import NULLS
 from raretok.stats.rankcurve import HEAD, HEAD_END, MIDDLE_END, log_positive, rank_bins, shape
@@ -104,8 +104,7 @@ def overlay(curves: pd.DataFrame) -> alt.LayerChart:
     ``curves``: tables of ``Study.curves`` with a column ``model``.
     """
     shown = curves[curves["value"] > 0].copy()
-    for column in ("rank", "value", "low", "high"):
-        shown[column] = shown[column].map(lambda x: float(f"{x:.3g}"))
+    shown = rounded(shown, ["rank", "value", "low", "high"])
     floor = shown["value"].groupby([shown["model"], shown["band"], shown["measure"]]).transform("min")
     shown["low"] = shown["low"].clip(lower=floor)
     shown["source"] = shown["source"].replace(NULL_NAMES)

@@ -4,7 +4,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from raretok.charts.theme import BLUE, GREEN, GREY, ORANGE, finish
+from raretok.charts.theme import BLUE, GREEN, GREY, ORANGE, finish, rounded
 
 KINDS = ["entropy", "token frequency", "neither"]
 
@@ -14,8 +14,7 @@ def kinds(relatives: pd.DataFrame, found: pd.DataFrame) -> alt.LayerChart:
     kind = np.select([relatives["entropy_neuron"], relatives["frequency_neuron"]], KINDS[:2], default=KINDS[2])
     table = relatives.assign(kind=kind, rare=found["controlled"].to_numpy())
     shown = table[["neuron", "norm", "logit_variance", "scale_share", "frequency_share", "kind", "rare"]].copy()
-    for column in ("norm", "logit_variance", "scale_share", "frequency_share"):
-        shown[column] = shown[column].map(lambda v: float(f"{v:.3g}"))
+    shown = rounded(shown, ["norm", "logit_variance", "scale_share", "frequency_share"])
     base = alt.Chart(shown)
     x = alt.X("norm:Q", scale=alt.Scale(type="log", nice=False, padding=8), title="norm of the output row, ‖w‖")
     y = alt.Y("logit_variance:Q", scale=alt.Scale(type="log", nice=False, padding=8), title="LogitVar")

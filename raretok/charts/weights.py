@@ -5,7 +5,7 @@ import pandas as pd
 from scipy import stats
 
 from raretok.charts.emergence import training_step
-from raretok.charts.theme import BLUE, GREY, ORANGE, PURPLE, finish
+from raretok.charts.theme import BLUE, GREY, ORANGE, PURPLE, finish, rounded
 
 STATISTIC_NAMES = {
     "hill": "Hill exponent",
@@ -19,8 +19,7 @@ ROW_NAMES = {"norm": "norm", "kurtosis": "excess kurtosis", "participation": "in
 def spectrum(densities: pd.DataFrame, layers: pd.DataFrame) -> alt.LayerChart:
     """Eigenvalues of whole matrices with the bulk that fits; the reader chooses the matrix (``weights.densities``)."""
     shown = densities[(densities["share"] > 0) | (densities["bulk"] > 1e-6)].copy()
-    for column in ("eigenvalue", "share", "bulk"):
-        shown[column] = shown[column].map(lambda v: float(f"{v:.4g}"))
+    shown = rounded(shown, ["eigenvalue", "share", "bulk"], 4)
     names = list(dict.fromkeys(shown["matrix"]))
     picked = alt.param(name="spectrum_matrix", value=names[0], bind=alt.binding_select(options=names, name="matrix "))
     base = alt.Chart(shown).transform_filter("datum.matrix == spectrum_matrix")
@@ -118,8 +117,7 @@ def rows_against_effect(rows: pd.DataFrame, specific: pd.Series) -> alt.Chart:
     }
     long = table.melt(["matrix", "neuron", "s"], list(ROW_NAMES), "what", "value")
     long = long[long["s"] > 0]
-    for column in ("s", "value"):
-        long[column] = long[column].map(lambda v: float(f"{v:.3g}"))
+    long = rounded(long, ["s", "value"])
     long["what"] = long["what"].map(ROW_NAMES)
     names = list(dict.fromkeys(long["matrix"]))
     long = long[long["matrix"] == names[0]]
