@@ -3,16 +3,30 @@
 The execution cache knows only the cells of a page. Here its folder is named by a digest of the package, the pinned
 versions, the shipped models and the results of the benchmarks, so that an edit of any of them runs every chapter again.
 The chapters that show what is in the results folder, or the commit, are run at every build: these are in no digest.
+
+Pages that are not in the cache are run before they are read, two at a time.
 """
 
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+from jupyter_cache import get_cache
+from jupyter_cache.executors.basic import ExecutionWorkerLocalMProc, ProcessData
+from myst_nb.core.read import is_myst_markdown_notebook
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.util import logging
+
+ALWAYS = ("chapters/index", "chapters/models", "chapters/scorecard", "chapters/provenance")
+"""Pages that are read and run again whatever has changed."""
+AT_ONCE = 2
+"""Pages that run at once: most of a page's time is spent on one core, and each holds a model."""
+READER = {"type": "plugin", "name": "myst_nb_md"}
+log = logging.getLogger(__name__)
 
 
 def digest(root: Path) -> str:
@@ -31,12 +45,36 @@ def salt(app: Sphinx, config: Config) -> None:
 
 
 def always(*_: Any) -> list[str]:
-    """Pages that are read and run again whatever has changed."""
-    return ["chapters/index", "chapters/models", "chapters/scorecard", "chapters/provenance"]
+    """Name the pages that are always read again."""
+    return list(ALWAYS)
+
+
+def run_ahead(app: Sphinx, _: Any, names: list[str]) -> None:
+    """Run what is not in the cache; a page that fails runs again, and is told, when it is read."""
+    if app.config.nb_execution_mode != "cache":
+        return
+    pages = {name: Path(app.env.doc2path(name)) for name in sorted(set(names) - set(ALWAYS))}
+    cache = get_cache(app.config.nb_execution_cache_path)
+    records = {
+        name: cache.add_nb_to_project(str(path), read_data=READER)
+        for name, path in pages.items()
+        if path.suffix == ".md" and is_myst_markdown_notebook(path.read_text(encoding="utf-8"))
+    }
+    left = {name: record for name, record in records.items() if cache.get_cached_project_nb(record.pk) is None}
+    if len(left) < AT_ONCE:
+        return
+    with ProcessPoolExecutor(AT_ONCE) as pool:
+        running = {
+            pool.submit(ExecutionWorkerLocalMProc(), ProcessData(record.pk, record.uri, cache, None, False)): name
+            for name, record in left.items()
+        }
+        for number, done in enumerate(as_completed(running), 1):
+            log.info("running pages: %d of %d, %s", number, len(left), running[done])
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx, before myst-nb reads its settings."""
     app.connect("config-inited", salt, priority=1)
     app.connect("env-get-outdated", always)
+    app.connect("env-before-read-docs", run_ahead)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
