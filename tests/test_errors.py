@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from raretok import RaretokError, Study, cost, embedded, export, jobs, report, trajectory, training, workflow
+from raretok import RaretokError, Study, cost, embedded, export, jobs, report, training, trajectory, workflow
 from raretok.ablation import ablate
 from raretok.recipes import RECIPES
 from raretok.stats.spectra import hill
