@@ -12,7 +12,7 @@ export OPENBLAS_NUM_THREADS = 1
 export MALLOC_MMAP_THRESHOLD_ = 4000000000
 export MALLOC_TRIM_THRESHOLD_ = 8000000000
 
-.PHONY: book test lint verify fuzz bench reliability calibration cost figure clean
+.PHONY: book test coverage lint verify fuzz bench reliability calibration cost figure clean
 
 book: $(VENV)/.book
 	$(BIN)/raretok claims > /dev/null
@@ -23,6 +23,13 @@ book: $(VENV)/.book
 
 test: $(VENV)/.dev book
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+
+# The lines of the package that tests meet.
+coverage: $(VENV)/.dev book
+	$(BIN)/coverage erase
+	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -n 2 --dist loadfile
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
