@@ -10,6 +10,7 @@ Pages that are not in the cache are run before they are read, two at a time.
 from __future__ import annotations
 
 import hashlib
+import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,9 @@ def run_ahead(app: Sphinx, _: Any, names: list[str]) -> None:
     left = {name: record for name, record in records.items() if cache.get_cached_project_nb(record.pk) is None}
     if len(left) < AT_ONCE:
         return
-    with ProcessPoolExecutor(AT_ONCE) as pool:
+    # More threads than cores wait for each other.
+    threads = str(max(1, (os.cpu_count() or 1) // AT_ONCE))
+    with ProcessPoolExecutor(AT_ONCE, initializer=os.environ.setdefault, initargs=("OMP_NUM_THREADS", threads)) as pool:
         running = {
             pool.submit(ExecutionWorkerLocalMProc(), ProcessData(record.pk, record.uri, cache, None, False)): name
             for name, record in left.items()
