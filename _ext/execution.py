@@ -51,28 +51,29 @@ def always(*_: Any) -> list[str]:
 
 
 def run_ahead(app: Sphinx, _: Any, names: list[str]) -> None:
-    """Run what is not in the cache; a page that fails runs again, and is told, when it is read."""
+    """Run what is not in the cache, and last what is always run; a page that fails runs again, and is told, when it is read."""
     if app.config.nb_execution_mode != "cache":
         return
-    pages = {name: Path(app.env.doc2path(name)) for name in sorted(set(names) - set(ALWAYS))}
     cache = get_cache(app.config.nb_execution_cache_path)
-    records = {
-        name: cache.add_nb_to_project(str(path), read_data=READER)
-        for name, path in pages.items()
-        if path.suffix == ".md" and is_myst_markdown_notebook(path.read_text(encoding="utf-8"))
-    }
-    left = {name: record for name, record in records.items() if cache.get_cached_project_nb(record.pk) is None}
-    if len(left) < AT_ONCE:
-        return
+    left: dict[bool, list[ProcessData]] = {False: [], True: []}
+    for name in sorted(names):
+        path = Path(app.env.doc2path(name))
+        if path.suffix != ".md" or not is_myst_markdown_notebook(path.read_text(encoding="utf-8")):
+            continue
+        page = cache.add_nb_to_project(str(path), read_data=READER)
+        found = cache.get_cached_project_nb(page.pk)
+        if found is not None and name in ALWAYS:
+            cache.remove_cache(found.pk)
+        if found is None or name in ALWAYS:
+            left[name in ALWAYS].append(ProcessData(page.pk, page.uri, cache, None, False))
     # More threads than cores wait for each other.
     threads = str(max(1, (os.cpu_count() or 1) // AT_ONCE))
+    total, number = sum(map(len, left.values())), 0
     with ProcessPoolExecutor(AT_ONCE, initializer=os.environ.setdefault, initargs=("OMP_NUM_THREADS", threads)) as pool:
-        running = {
-            pool.submit(ExecutionWorkerLocalMProc(), ProcessData(record.pk, record.uri, cache, None, False)): name
-            for name, record in left.items()
-        }
-        for number, done in enumerate(as_completed(running), 1):
-            log.info("running pages: %d of %d, %s", number, len(left), running[done])
+        for pages in left.values():
+            for done in as_completed([pool.submit(ExecutionWorkerLocalMProc(), page) for page in pages]):
+                number += 1
+                log.info("running pages: %d of %d, %s", number, total, Path(done.result()[1]).stem)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
