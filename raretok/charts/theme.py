@@ -102,7 +102,7 @@ def _kind(values: Sequence[Any]) -> str:
     """Number, truth value or text: what all of a column are but for those that are missing; nothing where CSV would not keep them."""
     kinds = {"number" if type(v) in (int, float) else type(v).__name__ for v in values if v is not None}
     known = {"bool": "boolean", "str": "string", "number": "number"}
-    kind = known.get(*kinds, "") if len(kinds) == 1 else "" if kinds else "number"
+    kind = "number" if not kinds else known.get(kinds.pop(), "") if len(kinds) == 1 else ""
     lost = kind == "string" and any(v == "" or "\r" in v for v in values if v is not None)
     return "" if lost else kind
 
