@@ -123,8 +123,13 @@ def overlay(curves: pd.DataFrame) -> alt.LayerChart:
         )
     same = " && ".join(f"datum.{name} == overlay_{name}" for name in ("model", "band", "measure", "form"))
     kind = "datum.source == 'observed' ? 'observed' : 'null'"
+    # The names of a curve once, not at each of its points: a third of the page.
+    names = ["model", "band", "measure", "form", "source"]
+    shown["curve"] = shown.groupby(names, sort=False).ngroup()
+    curves_named = shown[["curve", *names]].drop_duplicates()
     base = (
-        alt.Chart(shown)
+        alt.Chart(shown[["curve", "rank", "value", "low", "high"]])
+        .transform_lookup("curve", alt.LookupData(curves_named, "curve", names))
         .transform_filter(f"{same} && (datum.source == 'observed' || datum.source == overlay_null)")
         .transform_calculate(kind=kind)
     )

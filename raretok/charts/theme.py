@@ -84,7 +84,7 @@ def _packed(drawing: dict[str, Any]) -> dict[str, Any]:
             text = io.StringIO()
             writer = csv.writer(text, lineterminator="\n")
             writer.writerow(kinds)
-            writer.writerows([json.dumps(v) if isinstance(v, bool) else v for v in map(row.get, kinds)] for row in rows)
+            writer.writerows(map(_cell, map(row.get, kinds)) for row in rows)
             tables[name], formats[name] = text.getvalue(), {"type": "csv", "parse": kinds}
 
     def visit(value: Any) -> Any:
@@ -96,6 +96,10 @@ def _packed(drawing: dict[str, Any]) -> dict[str, Any]:
 
     packed: dict[str, Any] = visit({k: v for k, v in drawing.items() if k != "datasets"})
     return packed | {"datasets": tables} if tables else packed
+
+
+def _cell(value: Any) -> Any:
+    return str(value).lower() if isinstance(value, bool) else f"{value:.15g}" if isinstance(value, float) else value
 
 
 def _kind(values: Sequence[Any]) -> str:
