@@ -1,6 +1,7 @@
 """Verdicts for a page: the numbers of each claim as text, the table of claims, and the calibration of their rules."""
 
 import html
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
@@ -39,21 +40,11 @@ def verdict_texts(claims: pd.DataFrame) -> dict[str, str]:
 
 
 def claim_table(claims: pd.DataFrame) -> Any:
-    """The table of claims: reported, as published, controlled, percentile and verdict."""
+    """The table of claims and of what is measured for each: reported, as published, controlled, percentile and verdict."""
     records = claims.to_dict("records")
-    table = pd.DataFrame(
-        {
-            "claim": [f"{r['id']} {r['claim']}" for r in records],
-            "quantity": [r["quantity"] for r in records],
-            "reported": [r["reported"] for r in records],
-            "as published": [f"{number(r['published'])}: {r['published_says']}" for r in records],
-            "controlled [95 %]": [with_interval(r["controlled"], r["low"], r["high"]) for r in records],
-            "n": [f"{r['n']:,}" for r in records],
-            "null": [place(r["null"]) for r in records],
-            "verdict": [str(r["verdict"]) for r in records],
-        }
-    )
-    return show_table(table, caption=COLUMNS, wrap=True)
+    told = [f"{r['id']} {r['claim']} – {r['quantity']}" for r in records]
+    verdicts = [f"{MARKS[Verdict(r['verdict'])][0]} {r['verdict']}" for r in records]
+    return show_table(_estimates(claims, told, verdicts), caption=COLUMNS, wrap=True, saved=claims)
 
 
 def scorecard(claims: pd.DataFrame, title: str) -> Any:
@@ -63,18 +54,24 @@ def scorecard(claims: pd.DataFrame, title: str) -> Any:
     """
     room = {c.id: c.room for c in CLAIMS}
     records = claims.to_dict("records")
-    table = pd.DataFrame(
+    told = [(room[r["id"]], f"{r['id']} {r['claim']}") for r in records]
+    verdicts = [f"{MARKS[Verdict(r['verdict'])][0]} {r['verdict']}: {r['why']}" for r in records]
+    link = {"claim": lambda x: f'<a href="{x[0]}.html">{html.escape(x[1])}</a>'}
+    return show_table(_estimates(claims, told, verdicts), link, f"{title}. {COLUMNS}", wrap=True, saved=claims)
+
+
+def _estimates(claims: pd.DataFrame, told: Sequence[Any], verdicts: Sequence[str]) -> pd.DataFrame:
+    records = claims.to_dict("records")
+    return pd.DataFrame(
         {
-            "claim": [(room[r["id"]], f"{r['id']} {r['claim']}") for r in records],
+            "claim": told,
             "reported": [r["reported"] for r in records],
             "as published": [f"{number(r['published'])}: {r['published_says']}" for r in records],
             "controlled [95 %]": [with_interval(r["controlled"], r["low"], r["high"]) for r in records],
             "n; null": [f"{r['n']:,}; {place(r['null'])}" for r in records],
-            "verdict": [f"{MARKS[Verdict(r['verdict'])][0]} {r['verdict']}: {r['why']}" for r in records],
+            "verdict": verdicts,
         }
     )
-    link = {"claim": lambda x: f'<a href="{x[0]}.html">{html.escape(x[1])}</a>'}
-    return show_table(table, link, f"{title}. {COLUMNS}", wrap=True, saved=claims)
 
 
 def at_a_glance(claims: pd.DataFrame) -> Any:
@@ -160,7 +157,7 @@ def verdict_matrix(claims: pd.DataFrame, column: str, title: str) -> alt.LayerCh
     )
     return finish(
         alt.layer(
-            cells, base.mark_text(fontSize=13, fontWeight="bold", color="black").encode(text="sign:N")
+            cells, base.mark_text(fontSize=13, fontWeight="bold", color="#101010").encode(text="sign:N")
         ).properties(width="container", height=24 * shown["id"].nunique()),
         title,
         "+ supported, − not supported, 0 indistinguishable from null, ? inconclusive",

@@ -23,13 +23,14 @@ def rank_curves(curves: pd.DataFrame, studies: pd.DataFrame) -> alt.Chart:
     part = rounded(part, ["rank", "value"])
     log = alt.Scale(type="log", nice=False)
     lines = alt.Chart(part).mark_line(point=alt.OverlayMarkDef(size=14, filled=True))
+    names = alt.Legend(
+        columns=1, orient="bottom", labelLimit=260, symbolType="stroke", symbolStrokeColor=GREY, symbolSize=400
+    )
     chart = lines.encode(
         alt.X("rank:Q", scale=log, title="rank of the neuron by |net effect|"),
         alt.Y("value:Q", scale=log, title="|net effect| on rare targets (nats)"),
         _FAMILY,
-        alt.StrokeDash(
-            "study:N", title="study", legend=alt.Legend(columns=2, labelLimit=220) if len(studies) <= LEGEND else None
-        ),
+        alt.StrokeDash("study:N", title="study", legend=names if len(studies) <= LEGEND else None),
         tooltip=["study", alt.Tooltip("rank", format=".0f"), alt.Tooltip("value", format=".2e")],
     )
     return finish(

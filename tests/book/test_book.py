@@ -13,6 +13,10 @@ from playwright.sync_api import Browser
 SHOTS = ROOT / "_build" / "screenshots"
 OUTSIDE = re.compile(r"""<(?:script|link|img|iframe)[^>]+(?:src|href)=["'](https?:)?//""")
 
+BLACK = """marks => marks.filter(e => [getComputedStyle(e).fill, getComputedStyle(e).stroke].includes("rgb(0, 0, 0)"))
+    .map(e => e.outerHTML.slice(0, 200))"""
+"""What of a drawing is black."""
+
 pytestmark = pytest.mark.book
 
 
@@ -41,6 +45,8 @@ def test_every_chart_draws_and_nothing_is_asked_of_outside(browser: Browser, add
         plot = chart.locator("svg .mark-group.role-frame .background").first.bounding_box()
         assert plot["width"] < chart.bounding_box()["width"], "a chart is cut off"
     assert page.evaluate("document.documentElement.dataset.theme") == mode
+    if mode == "dark":
+        assert charts.locator("svg text, svg path").evaluate_all(BLACK) == [], "black on a dark page"
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1"), "the page scrolls sideways"
     SHOTS.mkdir(parents=True, exist_ok=True)
     page.set_viewport_size({"width": width, "height": page.evaluate("document.documentElement.scrollHeight")})
