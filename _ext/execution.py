@@ -10,12 +10,17 @@ Pages that are not in the cache are run before they are read, two at a time.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
+import shutil
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from jupyter_cache import get_cache
+from jupyter_cache.cache.db import NbCacheRecord
 from jupyter_cache.executors.basic import ExecutionWorkerLocalMProc, ProcessData
 from myst_nb.core.read import is_myst_markdown_notebook
 from sphinx.application import Sphinx
@@ -31,12 +36,15 @@ log = logging.getLogger(__name__)
 
 
 def digest(root: Path) -> str:
-    """Digest of everything outside the pages that a page's numbers come from."""
+    """Digest of everything outside the pages that a page's numbers come from; the package is the one that pages import."""
+    package = Path(str(importlib.util.find_spec("raretok").origin)).parent  # type: ignore[union-attr]
     found = hashlib.sha256()
     shipped = sorted(p for p in (root / "models").rglob("*") if p.is_file())
     results = sorted(p for p in (root / "benchmarks").glob("*") if p.suffix in (".json", ".csv"))
-    for path in [*sorted((root / "raretok").rglob("*.py")), *shipped, *results, root / "constraints.txt"]:
-        found.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    for path in [*sorted(package.rglob("*.py")), *shipped, *results, root / "constraints.txt"]:
+        found.update(
+            os.path.relpath(path, package.parent if package in path.parents else root).encode() + path.read_bytes()
+        )
     return found.hexdigest()[:16]
 
 
@@ -50,27 +58,43 @@ def always(*_: Any) -> list[str]:
     return list(ALWAYS)
 
 
+def _is_whole(cache: Any, pk: int) -> bool:
+    """Whether a page in the cache can be read: of a build that was killed there may be the record alone, or half a file."""
+    try:
+        return bool(cache.get_cache_bundle(pk).nb)
+    except (KeyError, ValueError):
+        return False
+
+
 def run_ahead(app: Sphinx, _: Any, names: list[str]) -> None:
-    """Run what is not in the cache, and last what is always run; a page that fails runs again, and is told, when it is read."""
+    """Run what is not in the cache, and after it what is always run: the front page, which sums up its study, then the others.
+
+    A page that fails, or whose process is killed, runs again, and is told, when it is read.
+    """
     if app.config.nb_execution_mode != "cache":
         return
     cache = get_cache(app.config.nb_execution_cache_path)
-    left: dict[bool, list[ProcessData]] = {False: [], True: []}
+    phases: list[list[ProcessData]] = [[], [], []]
     for name in sorted(names):
         path = Path(app.env.doc2path(name))
         if path.suffix != ".md" or not is_myst_markdown_notebook(path.read_text(encoding="utf-8")):
             continue
         page = cache.add_nb_to_project(str(path), read_data=READER)
         found = cache.get_cached_project_nb(page.pk)
-        if found is not None and name in ALWAYS:
-            cache.remove_cache(found.pk)
-        if found is None or name in ALWAYS:
-            left[name in ALWAYS].append(ProcessData(page.pk, page.uri, cache, None, False))
-    # More threads than cores wait for each other.
-    threads = str(max(1, (os.cpu_count() or 1) // AT_ONCE))
-    total, number = sum(map(len, left.values())), 0
-    with ProcessPoolExecutor(AT_ONCE, initializer=os.environ.setdefault, initargs=("OMP_NUM_THREADS", threads)) as pool:
-        for pages in left.values():
+        if found is not None:
+            if name not in ALWAYS and _is_whole(cache, found.pk):
+                continue
+            NbCacheRecord.remove_records([found.pk], cache.db)
+            shutil.rmtree(Path(cache.path) / "executed" / found.hashkey, ignore_errors=True)
+        phase = 0 if name not in ALWAYS else 1 if name == ALWAYS[0] else 2
+        phases[phase].append(ProcessData(page.pk, page.uri, cache, None, False))
+    total, number = sum(map(len, phases)), 0
+    for pages in phases:
+        at_once = max(1, min(AT_ONCE, len(pages)))
+        # More threads than cores wait for each other.
+        threads = str(max(1, len(os.sched_getaffinity(0)) // at_once)) if hasattr(os, "sched_getaffinity") else "1"
+        settle = ("OMP_NUM_THREADS", threads)
+        with suppress(BrokenProcessPool), ProcessPoolExecutor(at_once, None, os.environ.setdefault, settle) as pool:
             for done in as_completed([pool.submit(ExecutionWorkerLocalMProc(), page) for page in pages]):
                 number += 1
                 log.info("running pages: %d of %d, %s", number, total, Path(done.result()[1]).stem)

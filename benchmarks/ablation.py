@@ -322,6 +322,8 @@ def main() -> None:
     device = str(pick_device(arguments.device))
     context = multiprocessing.get_context("spawn")
     records: list[dict[str, Any]] = []
+    if arguments.only and "published" not in arguments.only:
+        parser.error("--only must hold published: the others are compared with it")
     for name in DIMENSIONS:
         for method in METHODS:
             if method == "hooks" and name != "SmolLM2-135M":

@@ -31,6 +31,8 @@ NULLS = ("noise", "half_normal", "exponential", "lognormal", "labels exchanged")
 PLANTS = ("plateau and breaks", "head excess", "power law")
 DRAWS, TAIL_DRAWS = 120, 60
 LOGNORMAL_SPREAD = 1.3
+APART = 17
+"""Keeps the draws of the data apart from those of the nulls that judge them, which start from the same seeds."""
 PARETO = 1.5
 """Exponent of the planted power law's survival function; that of its density is one more."""
 _real: Any
@@ -73,7 +75,7 @@ def independent(kind: str, neurons: int, square: float, rng: np.random.Generator
 
 def simulated(kind: str, seed: int) -> Halves:
     """One data set."""
-    rng = np.random.default_rng([seed, (*NULLS, *PLANTS).index(kind)])
+    rng = np.random.default_rng([seed, (*NULLS, *PLANTS).index(kind), APART])
     sums, half = _real.sums, _real.half
     index = [_real.bands.index(b) for b in BANDS]
     net, weight = sums.net[:, index].copy(), sums.weight[:, index].copy()
@@ -117,7 +119,11 @@ def verdicts(found: dict[tuple[str, int], Evidence]) -> pd.DataFrame:
     rows = []
     last = {kind: max(s for k, s in found if k == kind) for kind, _ in found}
     for (kind, seed), evidence in found.items():
-        tables = [found["noise", seed % (last["noise"] + 1)], evidence, found[kind, (seed + 1) % (last[kind] + 1)]]
+        tables = [
+            found["noise", (seed + 2) % (last["noise"] + 1)],
+            evidence,
+            found[kind, (seed + 1) % (last[kind] + 1)],
+        ]
         emergence = departures(by_step({k: e.regimes for k, e in enumerate(tables)}))
         whole = Evidence(evidence.regimes, evidence.contrasts, evidence.tails, evidence.published, emergence)
         rows.append(judge(whole)[["id", "verdict"]].assign(data=kind, seed=seed))
@@ -135,7 +141,7 @@ def verdicts_of_groups(found: dict[tuple[str, int], Evidence]) -> pd.DataFrame:
     rows = []
     last = {kind: max(s for k, s in found if k == kind) for kind, _ in found}
     for (kind, seed), evidence in found.items():
-        start = found["gaussian rows", seed % (last["gaussian rows"] + 1)]
+        start = found["gaussian rows", (seed + 2) % (last["gaussian rows"] + 1)]
         tables = [start, evidence, found[kind, (seed + 1) % (last[kind] + 1)]]
         growth = weights.growth(by_step({k: e.group_tails for k, e in enumerate(tables)}))
         whole = replace(evidence, growth=growth, model="pythia-2.8b")

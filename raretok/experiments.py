@@ -17,6 +17,7 @@ from raretok.findings.identification import Halves
 from raretok.model import upstream
 from raretok.model.trace import SKIP
 from raretok.neurons import Neurons
+from raretok.stats.resampling import by_document
 from raretok.store import code_digest, hash_of
 
 OUTPUTS = ("loss", "entropy", "kl", *relatives.PATHS)
@@ -83,13 +84,21 @@ class Experiments(Neurons):
 
     # Routing
 
+    @property
+    def head_length(self) -> int:
+        """Tokens of each window that heads are ablated on."""
+        return min(SMALL_LENGTH if self.entry.local_run else routing.LENGTH, self.windows.tokens.shape[1])
+
+    @cached_property
+    def _head_windows(self) -> ndarray:
+        """Which windows heads are ablated on: of half B, as groups are chosen on half A."""
+        count = SMALL_WINDOWS if self.entry.local_run else routing.WINDOWS
+        return np.flatnonzero(self.windows.half == 1)[:count]
+
     @cached_property
     def _head_text(self) -> tuple[ndarray, ndarray, ndarray]:
-        """The windows that heads are ablated on, what their positions count for in each band, and every neuron's spread."""
-        small = self.entry.local_run
-        count, length = (SMALL_WINDOWS, SMALL_LENGTH) if small else (routing.WINDOWS, routing.LENGTH)
-        rows = np.flatnonzero(self.windows.half == 1)[:count]  # groups are chosen on half A
-        tokens = self.windows.tokens[rows, :length]
+        """The tokens that heads are ablated on, what their positions count for in each band, and every neuron's spread."""
+        tokens = self.windows.tokens[self._head_windows, : self.head_length]
         target = tokens[:, SKIP + 1 :]
         bands = type_bands(self.frequency.counts)
         weights = np.stack([bands[band][target] for band in routing.BANDS]).astype(float)
@@ -100,12 +109,9 @@ class Experiments(Neurons):
         """Every head's influence on every neuron of the last layer."""
         text = self._head_text
         kept = self._arrays("heads", lambda: upstream.head_influences(self.model, *text), (), *text)
-        return routing.Influences(kept["heads"], kept["layers"], kept["weight"])
-
-    @property
-    def head_length(self) -> int:
-        """Tokens of each window that heads are ablated on."""
-        return int(self._head_text[0].shape[1])
+        document = self.windows.document[self._head_windows]
+        heads, whole = (by_document(kept[name], document, 1) for name in ("heads", "layers"))
+        return routing.Influences(heads, whole, by_document(kept["weight"], document, 0))
 
     def routing(self) -> pd.DataFrame:
         """How heads influence the groups at rare and at common targets, see ``findings.routing.routing``."""
@@ -154,7 +160,7 @@ class Experiments(Neurons):
             return found
 
         kept = self._arrays("replacements", compute, ("ablation",), rows, weights, other)
-        return {k: _halves(kept[k], kept[k], kept["weight"], self.halves.half, bands) for k in robustness.KINDS}
+        return {k: _halves(kept[k], None, kept["weight"], self.halves.half, bands) for k in robustness.KINDS}
 
     def replacements(self) -> pd.DataFrame:
         """Agreement of the kinds of ablation, see ``findings.robustness.replacements``."""
@@ -204,7 +210,12 @@ class Experiments(Neurons):
     def layer_effects(self) -> pd.DataFrame:
         """How much each layer acts on rare targets in particular, see ``findings.layers.layer_effects``."""
         self.identification()
-        return self._table("layer-effects", lambda: layers.layer_effects(self.attributions, self.config.seed))
+        return self._table(
+            "layer-effects",
+            lambda: layers.layer_effects(
+                self.attributions.by_document(self.windows.document[: len(self.attributions.weight)]), self.config.seed
+            ),
+        )
 
     def layer_agreement(self) -> pd.DataFrame:
         """The gradient against the exact effects of the last layer, see ``findings.layers.against_exact``."""
@@ -289,7 +300,9 @@ class Experiments(Neurons):
         return self._table("scaling", lambda: intervention.scaling(self.bench, groups, self.config.seed), groups=ids)
 
 
-def _halves(net: ndarray, activity: ndarray, weight: ndarray, half: ndarray, bands: tuple[str, ...]) -> Halves:
+def _halves(net: ndarray, activity: ndarray | None, weight: ndarray, half: ndarray, bands: tuple[str, ...]) -> Halves:
     missing = np.broadcast_to(np.float64("nan"), net.shape)
-    sums = DocumentSums(net, activity, missing, weight, (weight > 0).astype(np.int64), 0.0, 0.0)
+    sums = DocumentSums(
+        net, missing if activity is None else activity, missing, weight, (weight > 0).astype(np.int64), 0.0, 0.0
+    )
     return Halves(sums, half, bands)

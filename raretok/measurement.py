@@ -26,6 +26,7 @@ MEASURED_BY = (
     "model/load",
     "model/checkpoint",
     "model/readout",
+    "model/tokens",
     "model/trace",
     "ablation",
     "reading",

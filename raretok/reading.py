@@ -14,7 +14,7 @@ from raretok.data.text import Corpus, Tokenised, Windows, load_corpus, make_wind
 from raretok.errors import RaretokError
 from raretok.model.load import LoadedModel, bos_id, load_model, load_tokenizer, model_digest
 from raretok.model.registry import ModelEntry, find_model
-from raretok.store import Store, code_digest
+from raretok.store import Store, code_digest, hash_of
 
 LEAST_DOCUMENTS = 20
 
@@ -65,6 +65,13 @@ class Reading:
         return model_digest(self.entry, self.config.step)
 
     @cached_property
+    def checkpoints_digest(self) -> str | None:
+        """Identity of the weights of all checkpoints, which tables over training come from; None where these are not files here."""
+        if not self.entry.local_run:
+            return None
+        return hash_of({str(step): model_digest(self.entry, step) for step in self.entry.steps})
+
+    @cached_property
     def corpus(self) -> Corpus:
         """The documents.
 
@@ -81,12 +88,12 @@ class Reading:
     @cached_property
     def tokenizer(self) -> Any:
         """The model's tokenizer."""
-        return load_tokenizer(self.config.model, self.config.step)
+        return load_tokenizer(self.config.model, self.config.step, self.store)
 
     @cached_property
     def model(self) -> LoadedModel:
         """The model, loaded."""
-        return load_model(self.config.model, self.config.step, self.device)
+        return load_model(self.config.model, self.config.step, self.device, store=self.store)
 
     @cached_property
     def text(self) -> Tokenised:

@@ -102,7 +102,8 @@ class Study(Experiments):
             with suppress(NoControls, NoHeads):
                 tables[name] = getattr(self, name)()
         rank_curve = (self.regimes(), self.contrasts(), self.tails(), self.published())
-        return judge(Evidence(*rank_curve, **tables, model=self.entry.name), only)
+        gated = "coactivation" in tables and "W_gate" in self.matrices
+        return judge(Evidence(*rank_curve, **tables, model=self.entry.name, gated=gated), only)
 
     def verdicts(self) -> pd.DataFrame:
         """The verdicts at every checkpoint on the claims about the rank curve, and at the last on all, by step."""
@@ -181,7 +182,8 @@ class Study(Experiments):
 
     def _followed(self, name: str, table: Callable[["Study", Groups], pd.DataFrame]) -> pd.DataFrame:
         chosen = {group: self.groups[group] for group in HEADLINE if group in self.groups}
-        return self._table(name, lambda: self.over_training(lambda study: table(study, chosen)))
+        of_all = {"checkpoints": self.checkpoints_digest}
+        return self._table(name, lambda: self.over_training(lambda study: table(study, chosen)), **of_all)
 
     def growth(self) -> pd.DataFrame:
         """When the groups' tails become heavier than others', see ``findings.weights.growth``."""

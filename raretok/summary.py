@@ -33,6 +33,7 @@ def identity(study: Study, scope: Scope = "all", weights: str | None = None) -> 
         **study.config.model_dump(),
         "step": entry.steps[-1] if entry.local_run and step is None else step,
         "weights": weights or study.weights_digest,
+        "checkpoints": study.checkpoints_digest,
         "corpus_digest": study.corpus.digest,
         "counts_digest": hash_of({"counts": Path(counts).read_bytes().hex()}) if counts else None,
         "scope": scope,

@@ -121,7 +121,7 @@ def seed_table(name: str, table: str) -> pd.DataFrame:
 
     Args:
         name: of the model.
-        table: statistics, reliability or verdicts, see ``write_results``.
+        table: statistics, reliability, verdicts or tails, see ``write_results``.
     """
     entry = find_model(name)
     paths = (

@@ -99,7 +99,7 @@ def layers(table: pd.DataFrame) -> alt.LayerChart:
     return finish(
         alt.layer(bars, rules).properties(width="container", height=280),
         f"The last layer holds {last['share']:.0%} of the summed squared rare-specific effects, {other}",
-        f"first order, {last['windows']:.0f} windows; product of two halves of the documents, so that noise adds nothing; bars: 95 %",
+        f"first order, {last['documents']:.0f} documents; product of two halves of the documents, so that noise adds nothing; bars: 95 %",
         "Rare-specific effects summed over the neurons of each layer, with intervals.",
     )
 

@@ -44,6 +44,7 @@ def theme() -> alt.theme.ThemeConfig:
             "legend": {"labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal", "orient": "top"},
             "range": {"category": [ORANGE, BLUE, GREEN, PURPLE, GREY]},
             "point": {"filled": True, "size": 40},
+            "rule": {"color": GREY},
         }
     )
 

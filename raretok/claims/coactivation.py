@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pandas as pd
 
-from raretok.claims.verdicts import LEVEL, Evidence, Judgement, Row, Verdict
+from raretok.claims.verdicts import Evidence, Judgement, Row, Verdict
 from raretok.findings.groups import ALIKE
+from raretok.stats.resampling import LEVEL
 
 NAN = float("nan")
 NO_GROUP = "too few neurons are rare-token neurons by the controlled definition and have equals among the others"
@@ -23,9 +24,15 @@ def pick(table: pd.DataFrame | None, group: str, **where: str | float) -> Row | 
 
 
 def _beyond(
-    table: pd.DataFrame | None, statistic: str, side: int, signed: bool, as_published: str, says: str
+    table: pd.DataFrame | None,
+    statistic: str,
+    side: int,
+    signed: bool,
+    as_published: str,
+    says: str,
+    gated: bool = False,
 ) -> Judgement:
-    """Whether a statistic of the controlled group lies beyond random and matched groups on one side, and beyond 0 where that means something."""
+    """Whether a statistic of the controlled group lies beyond random and matched groups on one side, and beyond 0 where that means something; ``gated``: the sign of a neuron means nothing."""
     row = pick(table, "controlled", statistic=statistic, context="rare")
     told = pick(table, "published", statistic=as_published, context="rare")
     published, yes = (NAN, "–") if told is None else (told["estimate"], "yes" if _told(told, side, says) else "no")
@@ -52,6 +59,8 @@ def _beyond(
         verdict, why = Verdict.AGAINST, "on the other side of random and of matched groups"
     else:
         verdict, why = Verdict.NULL, "random or matched groups of neurons are like it"
+    if signed and gated and verdict in (Verdict.SUPPORTED, Verdict.AGAINST):
+        why += "; but in a gated MLP the sign of a neuron is a convention"
     null = min(places) if side > 0 else 1 - min(places)
     return Judgement(published, yes, row["estimate"], row["low"], row["high"], int(row["size"]), null, verdict, why)
 
@@ -68,17 +77,17 @@ def dimension(evidence: Evidence) -> Judgement:
 
 def within(evidence: Evidence) -> Judgement:
     """C10: members correlate positively, and more than members of control groups."""
-    return _beyond(evidence.coactivation, "within_r", 1, True, "within_cosine", "sign")
+    return _beyond(evidence.coactivation, "within_r", 1, True, "within_cosine", "sign", evidence.gated)
 
 
 def avoidance(evidence: Evidence) -> Judgement:
     """C11: members correlate negatively with all others, and more so than members of control groups."""
-    return _beyond(evidence.coactivation, "rest_r", -1, True, "rest_cosine", "sign")
+    return _beyond(evidence.coactivation, "rest_r", -1, True, "rest_cosine", "sign", evidence.gated)
 
 
 def across(evidence: Evidence) -> Judgement:
     """C12: boost and suppress members correlate positively, and more than their matches."""
-    return _beyond(evidence.across, "between_r", 1, True, "between_cosine", "sign")
+    return _beyond(evidence.across, "between_r", 1, True, "between_cosine", "sign", evidence.gated)
 
 
 def information(evidence: Evidence) -> Judgement:
@@ -103,15 +112,18 @@ def no_clusters(evidence: Evidence) -> Judgement:
         return Judgement(published, yes, NAN, NAN, NAN, 0, NAN, Verdict.OPEN, NO_GROUP)
     beyond = [row[kind] >= 1 - LEVEL for kind in ("shuffled", "random", "matched")]
     excess = row["q"] - row["matched_mean"]
-    if all(beyond) and row["imbalance"] > ALIKE:
+    if row["imbalance"] > ALIKE:
         verdict, why = Verdict.OPEN, UNLIKE
     elif all(beyond):
         verdict, why = (
             Verdict.AGAINST,
-            "more modular than random and matched groups and than its own weights on other pairs",
+            "more modular than random and matched groups and than its own correlations on other pairs",
         )
     elif excess < WORTH:
-        verdict, why = Verdict.SUPPORTED, "no more modular than other groups, or than its own weights on other pairs"
+        verdict, why = (
+            Verdict.SUPPORTED,
+            "more modular than matched groups by less than would matter, and not beyond all of random groups, matched groups and its own correlations on other pairs",
+        )
     else:
         verdict, why = Verdict.OPEN, "more modular than matched groups, but not by more than chance"
     return Judgement(published, yes, row["q"], NAN, NAN, int(row["size"]), row["matched"], verdict, why)

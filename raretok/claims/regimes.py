@@ -2,16 +2,9 @@
 
 import numpy as np
 
-from raretok.claims.verdicts import (
-    LEVEL,
-    NOT_REPEATED,
-    Evidence,
-    Judgement,
-    Verdict,
-    neurons,
-    repeats,
-)
+from raretok.claims.verdicts import NOT_REPEATED, Evidence, Judgement, Verdict, neurons, repeats
 from raretok.stats.rankcurve import MIDDLE_END
+from raretok.stats.resampling import LEVEL
 
 WORTH = 0.5
 """Difference of two head excesses that would matter, in units of ln: a factor of 1.6 in the effects of the head."""
@@ -29,10 +22,13 @@ def influence(evidence: Evidence) -> Judgement:
     elif lead["low"] > 0 and lead["p"] <= LEVEL:
         verdict, why = (
             Verdict.SUPPORTED,
-            "concentrated beyond light tails, and the leaders matter less for common targets as hard",
+            "concentrated beyond light tails, and the leaders' effects, in the direction that they have on rare targets, are smaller on common ones as hard",
         )
     elif lead["high"] < 0:
-        verdict, why = Verdict.AGAINST, "the leaders matter more for common targets as hard"
+        verdict, why = (
+            Verdict.AGAINST,
+            "the leaders' effects, in the direction that they have on rare targets, are larger on common ones as hard",
+        )
     else:
         verdict, why = Verdict.OPEN, "concentrated, but whether on rare targets rather than on hard ones cannot be told"
     n, null = neurons(evidence), share["null"]
@@ -44,16 +40,17 @@ def _share(evidence: Evidence, name: str, bends: tuple[str, ...], reported: floa
     share = evidence.row(name)
     told = evidence.published[(evidence.published["positions"] == "rare") & (evidence.published["neurons_in"] == "all")]
     rows = [evidence.row(b) for b in bends]
+    there = "the break exists" if len(bends) == 1 else "the breaks exist"
     if not repeats(evidence):
         verdict, why = Verdict.NULL, NOT_REPEATED
     elif not all(row["departs"] == 1 for row in rows):
         verdict, why = Verdict.NULL, "the curve bends there no more than that of independent effects of one kind"
     elif not share["low"] <= reported <= share["high"]:
-        verdict, why = Verdict.AGAINST, "the breaks exist, but the interval of the share does not hold the reported one"
+        verdict, why = Verdict.AGAINST, f"{there}, but the interval of the share does not hold the reported one"
     elif max(_odds_ratio(share["high"], reported), _odds_ratio(reported, share["low"])) > CLOSE:
-        verdict, why = Verdict.OPEN, "the breaks exist, but the interval of the share also holds half or twice the odds"
+        verdict, why = Verdict.OPEN, f"{there}, but the interval of the share also holds half or twice the odds"
     else:
-        verdict, why = Verdict.SUPPORTED, "the breaks exist and the interval of the share holds the reported one"
+        verdict, why = Verdict.SUPPORTED, f"{there} and the interval of the share holds the reported one"
     null = min(row["null"] for row in rows)
     value = float(told[fixed].iloc[0])
     low, high = share["low"], share["high"]

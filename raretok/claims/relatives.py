@@ -1,7 +1,8 @@
 """Rule of C21: whether the rare-token neurons are entropy or token-frequency neurons."""
 
 from raretok.claims.coactivation import NAN, pick
-from raretok.claims.verdicts import LEVEL, Evidence, Judgement, Verdict
+from raretok.claims.verdicts import Evidence, Judgement, Verdict
+from raretok.stats.resampling import LEVEL
 
 MOST = 0.5
 """Share of the rare-token neurons that must be of either kind."""
@@ -17,7 +18,10 @@ def relatives(evidence: Evidence) -> Judgement:
         why = "no neuron is a rare-token neuron by the controlled definition"
         return Judgement(published, says, NAN, NAN, NAN, 0, NAN, Verdict.OPEN, why)
     more = row["p"] <= LEVEL
-    if row["high"] < MOST:
+    if not row["of_kind"]:
+        verdict = Verdict.OPEN
+        why = "no neuron of the layer meets either criterion, so that none of them could"
+    elif row["high"] < MOST:
         verdict = Verdict.AGAINST
         why = (
             "more of them than chance, but less than half"

@@ -3,7 +3,8 @@
 import numpy as np
 
 from raretok.claims.coactivation import NAN
-from raretok.claims.verdicts import LEVEL, Evidence, Judgement, Verdict
+from raretok.claims.verdicts import Evidence, Judgement, Verdict
+from raretok.stats.resampling import LEVEL
 
 OVERLAP = 1 / 3
 """Jaccard similarity above which two groups are much the same: half the members of each are in the other."""
@@ -18,7 +19,7 @@ def best_group(evidence: Evidence) -> Judgement:
         return Judgement(NAN, "–", NAN, NAN, NAN, 0, NAN, Verdict.OPEN, "no group could be built")
     row = dict(evidence.joint_groups.iloc[-1])
     if row["jaccard"] > OVERLAP:
-        verdict, why = Verdict.AGAINST, "most of the best group are the best single neurons"
+        verdict, why = Verdict.AGAINST, "most of the group chosen together are the best single neurons"
     elif row["low"] > 0:
         verdict, why = Verdict.SUPPORTED, "little overlap, and the group chosen together does more in other documents"
     elif row["high"] < 0:
@@ -38,12 +39,12 @@ def any_ablation(evidence: Evidence) -> Judgement:
     part = table[(table["band"] == "rare with controls") & (table["first"] == "mean")] if len(table) else table
     if not len(part):
         return Judgement(NAN, "–", NAN, NAN, NAN, 0, NAN, Verdict.OPEN, "there are no rare targets with controls")
-    row = dict(part.sort_values("high").iloc[0])
-    which = f"mean and {row['second']} ablation"
+    row = dict(part.sort_values("corrected").iloc[0])
+    apart = part.loc[part["high"] < SIMILAR, "second"]
     if (part["low"] >= SIMILAR).all():
         verdict, why = Verdict.SUPPORTED, "all kinds of ablation rank the neurons alike"
-    elif row["high"] < SIMILAR:
-        verdict, why = Verdict.AGAINST, f"{which} rank the neurons differently"
+    elif len(apart):
+        verdict, why = Verdict.AGAINST, f"mean and {' and '.join(apart)} ablation rank the neurons differently"
     else:
         verdict, why = Verdict.OPEN, "whether all kinds of ablation rank the neurons alike, the data cannot tell"
     return Judgement(NAN, "–", row["corrected"], row["low"], row["high"], int(row["neurons"]), NAN, verdict, why)
@@ -62,7 +63,7 @@ def last_layer(evidence: Evidence) -> Judgement:
     row = dict(table.iloc[-1])
     first = int(table["energy"].argmax())
     if row["above"] >= 1 - LEVEL and row["low"] > 0:
-        verdict, why = Verdict.SUPPORTED, "no other layer has as much, in 95 of 100 resamples"
+        verdict, why = Verdict.SUPPORTED, f"no other layer has as much, in at least {1 - LEVEL:.0%} of the resamples"
     elif row["ahead"]:
         verdict, why = Verdict.AGAINST, f"another layer has more (most: layer {first} of 0 to {len(table) - 1})"
     else:
@@ -70,4 +71,4 @@ def last_layer(evidence: Evidence) -> Judgement:
             Verdict.OPEN,
             f"which layer has most the data cannot tell (it seems: layer {first} of 0 to {len(table) - 1})",
         )
-    return Judgement(NAN, "–", row["share"], NAN, NAN, int(row["windows"]), NAN, verdict, why)
+    return Judgement(NAN, "–", row["share"], NAN, NAN, int(row["documents"]), NAN, verdict, why)

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-LEVEL = 0.05
 NOT_REPEATED = "the neurons' effects do not repeat in other documents"
 Row = dict[str, Any]
 
@@ -23,7 +22,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Evidence:
-    """The tables that rules read, by the names of ``Study``'s methods; None where a model has none, as those over training without checkpoints."""
+    """The tables that rules read, by the names of ``Study``'s methods; None where a model has none, as those over training without checkpoints; ``gated``: whether its MLP is."""
 
     regimes: pd.DataFrame
     contrasts: pd.DataFrame
@@ -41,6 +40,7 @@ class Evidence:
     replacements: pd.DataFrame | None = None
     layer_effects: pd.DataFrame | None = None
     model: str = ""
+    gated: bool = False
 
     def row(self, statistic: str, form: str = "controlled", band: str = "rare") -> Row:
         """One statistic of one rank curve of net effects; NaN throughout if the model has no such curve."""

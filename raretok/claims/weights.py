@@ -1,8 +1,9 @@
 """Rules of C13 and C14: the weights of the rare-token neurons."""
 
 from raretok.claims.coactivation import NAN, NO_GROUP, UNLIKE, pick
-from raretok.claims.verdicts import LEVEL, Evidence, Judgement, Verdict
+from raretok.claims.verdicts import Evidence, Judgement, Verdict
 from raretok.findings.groups import ALIKE
+from raretok.stats.resampling import LEVEL
 
 NULLS = ("random", "matched", "gaussian")
 
@@ -36,14 +37,17 @@ def grows(evidence: Evidence) -> Judgement:
         says = "yes" if published < 0 else "no"
     if row is None:
         return Judgement(published, says, NAN, NAN, NAN, 0, NAN, Verdict.OPEN, NO_GROUP)
-    if row["outside_at_start"]:
+    if row["outside_at_start"] and row["imbalance_at_start"] > ALIKE:
+        verdict, why = Verdict.OPEN, UNLIKE
+    elif row["outside_at_start"]:
         verdict, why = Verdict.AGAINST, "heavier than others' before training already"
     elif row["first_step"] == row["first_step"] and row["imbalance"] > ALIKE:
         verdict, why = Verdict.OPEN, UNLIKE
     elif row["first_step"] == row["first_step"]:
+        since = "at the last step alone" if row["first_step"] == row["last_step"] else "from some step on"
         verdict, why = (
             Verdict.SUPPORTED,
-            "heavier than random, matched and Gaussian rows from some step on, and not at step 0",
+            f"heavier than random, matched and Gaussian rows {since}, and not at step 0",
         )
     else:
         verdict, why = Verdict.NULL, "at the last step no heavier than random, matched or Gaussian rows"

@@ -14,7 +14,7 @@ from numpy import ndarray
 from scipy import stats
 
 from raretok.stats.rankcurve import HEAD
-from raretok.stats.resampling import interval, ratio, resample_within, split_halves, top
+from raretok.stats.resampling import by_document, interval, ratio, resample_within, row_correlation, split_halves, top
 
 BANDS = ("rare with controls", "matched")
 WINDOWS = 24
@@ -27,13 +27,17 @@ CHECKED_WINDOWS = 2
 
 @dataclass(frozen=True)
 class Attributions:
-    """First-order effects (nats) summed over each window's positions of each of ``BANDS``; ``weight``: positions."""
+    """First-order effects (nats) summed over the positions of each of ``BANDS`` in each window, or document; ``weight``: positions."""
 
     net: Float[ndarray, "layer window band neuron"]
     weight: Float[ndarray, "window band"]
 
+    def by_document(self, document: Int[ndarray, " window"]) -> "Attributions":
+        """The same with the windows of a document together: documents are what is resampled."""
+        return Attributions(by_document(self.net, document, 1), by_document(self.weight, document, 0))
+
     def specific(self, counts: Float[ndarray, "draw window"]) -> Float[ndarray, "draw layer neuron"]:
-        """Rare-specific effect of every neuron, net(rare) − net(matched), in each draw of the windows; NaN without positions."""
+        """Rare-specific effect of every neuron, net(rare) − net(matched), in each draw; NaN without positions."""
         with np.errstate(invalid="ignore", divide="ignore"):
             parts = [
                 np.einsum("dw,lwn->dln", counts, self.net[:, :, b], optimize=True)
@@ -48,10 +52,12 @@ def layer_effects(data: Attributions, seed: int, resamples: int = RESAMPLED) -> 
 
     Columns: ``layer``; ``energy``: Σ over neurons of S_A·S_B, an estimate of Σ S² without the noise's share (nats²), median over random halves, with ``low`` and ``high`` (95 %, documents resampled within
     halves); ``share`` of all layers' (0…1, negative energies count as 0); ``reliability`` of S; ``neurons`` of the first 33 by |S| of the layer among the first 33 of all; ``above`` (share of the resamples in
-    which no other layer has as much); ``ahead`` (whether some other layer has more, beyond chance: 5 % over all the others).
+    which no other layer has as much); ``ahead`` (whether some other layer has more, beyond chance: 5 % over all the others); ``documents``.
+
+    ``data``: by document.
     """
-    windows = len(data.weight)
-    halves = split_halves(windows, 50, seed)
+    documents = len(data.weight)
+    halves = split_halves(documents, 50, seed)
     energies = _energy(data, halves, 1 - halves)
     energy = np.full(len(data.net), np.nan)
     if (there := np.isfinite(energies).all(1)).any():
@@ -61,9 +67,9 @@ def layer_effects(data: Attributions, seed: int, resamples: int = RESAMPLED) -> 
     a, b = resample_within(half, rng), resample_within(1 - half, rng)
     drawn = _energy(data, a, b)
     drawn = drawn[np.isfinite(drawn).all(1)]
-    ends = [interval(float(e), drawn[:, k], units=windows // 2) for k, e in enumerate(energy)]
+    ends = [interval(float(e), drawn[:, k], units=documents // 2) for k, e in enumerate(energy)]
     positive = np.maximum(energy, 0)
-    whole = data.specific(np.ones((1, windows)))[0]
+    whole = data.specific(np.ones((1, documents)))[0]
     first = top(np.abs(whole).ravel(), HEAD).reshape(whole.shape).sum(1)
     most = drawn.argmax(1) if len(drawn) else np.zeros(0)
     above = (most[:, None] == np.arange(len(energy))).sum(0) / max(len(drawn), 1)
@@ -76,7 +82,7 @@ def layer_effects(data: Attributions, seed: int, resamples: int = RESAMPLED) -> 
             "above": above,
             "ahead": _ahead(energy, drawn),
         }
-        | {"windows": windows}
+        | {"documents": documents}
     )
 
 
@@ -100,11 +106,11 @@ def _energy(
     return np.concatenate(parts)
 
 
-def _reliability(data: Attributions, halves: Float[ndarray, "split window"]) -> Float[ndarray, " layer"]:
+def _reliability(data: Attributions, halves: Float[ndarray, "split document"]) -> Float[ndarray, " layer"]:
     """Of the rare-specific effects, median over the splits."""
-    first, second = (x - x.mean(2, keepdims=True) for x in map(data.specific, (halves, 1 - halves)))
+    first, second = (data.specific(h) for h in (halves, 1 - halves))
+    r = row_correlation(first.reshape(-1, first.shape[2]), second.reshape(-1, first.shape[2])).reshape(first.shape[:2])
     with np.errstate(invalid="ignore", divide="ignore"):
-        r = (first * second).sum(2) / np.sqrt((first**2).sum(2) * (second**2).sum(2))
         r = 2 * r / (1 + r)
     return np.median(r[np.isfinite(r).all(1)], axis=0) if np.isfinite(r).all(1).any() else np.full(r.shape[1], np.nan)
 

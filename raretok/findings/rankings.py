@@ -10,12 +10,12 @@ from raretok.findings.identification import Halves
 from raretok.stats.breaks import fit_breaks
 from raretok.stats.nulls import NULLS, Kind, effects_like, noise
 from raretok.stats.rankcurve import binned, log_positive, ordered, rank_bins, shape
-from raretok.stats.resampling import RESAMPLES, bootstrap_counts, bootstrap_ratio, ratio
+from raretok.stats.resampling import RESAMPLES, bootstrap_counts, bootstrap_ratio, ratio, row_correlation
 
 BANDS = ("rare", "matched", "common")
 MEASURES = ("net", "activity")
 DRAWS = 400
-"""Draws of each null, resamples for breaks, and permutations."""
+"""Draws of each null, and permutations."""
 Curves = dict[str, tuple[Float[ndarray, "draw neuron"], Float[ndarray, "draw neuron"]]]
 
 
@@ -64,7 +64,7 @@ def curve_statistics(
     if form == "published":
         return shape(values, width=0.0)
     error = noise_size(*data.of(band, 1, measure))
-    return shape(values) | {"agreement": agreement(first, second)} | break_statistics(values, first, error)
+    return shape(values) | {"agreement": row_correlation(first, second)} | break_statistics(values, first, error)
 
 
 def noise_size(
@@ -73,13 +73,6 @@ def noise_size(
     """Standard error of the weighted mean over documents, in closed form. √(Σ residual² · n/(n−1)) / Σ weight, in nats."""
     residual = sums - weight[:, None] * ratio(sums, weight)
     return np.sqrt((residual**2).sum(0) * len(weight) / max(len(weight) - 1, 1)) / weight.sum()
-
-
-def agreement(a: Float[ndarray, "draw neuron"], b: Float[ndarray, "draw neuron"]) -> Float[ndarray, " draw"]:
-    """Correlation of the neurons' two measurements. Pearson's r of each row, in −1…1; NaN without spread."""
-    a, b = a - a.mean(-1, keepdims=True), b - b.mean(-1, keepdims=True)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return (a * b).sum(-1) / np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
 
 
 def break_statistics(

@@ -28,7 +28,15 @@ from raretok.stats.rankcurve import (
     rank_bins,
     shape,
 )
-from raretok.stats.resampling import RESAMPLES, bootstrap_counts, bootstrap_ratio, interval, ratio, swap_documents
+from raretok.stats.resampling import (
+    LEVEL,
+    RESAMPLES,
+    bootstrap_counts,
+    bootstrap_ratio,
+    interval,
+    ratio,
+    swap_documents,
+)
 
 BREAKS = ("break_1", "break_2", "plateau_share", "middle_share", "decay_share", "breaks")
 """Read from the positions of the breaks, which lie on a grid."""
@@ -43,7 +51,6 @@ JUDGED_BY = dict.fromkeys(("head_excess", "flattening", "steepening"), (*LIGHT, 
 """The nulls that a statistic must leave to count as a departure."""
 SIGNED = ("head_excess", "flattening", "steepening")
 """0 means nothing, so that the interval must exclude it, too."""
-LEVEL = 0.05
 
 
 def regimes(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from scipy import stats
 
@@ -134,7 +134,7 @@ def overlap(kinds: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
         members = found[group].to_numpy()
         for column, kind in KINDS.items():
             of_kind = kinds[column].to_numpy()
-            both, size, n = int((members & of_kind).sum()), int(members.sum()), len(members)
+            size, n = int(members.sum()), len(members)
             record: dict[str, Any] = {
                 "group": group,
                 "kind": kind,
@@ -142,11 +142,8 @@ def overlap(kinds: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
                 "of_kind": int(of_kind.sum()),
                 "size": size,
             }
-            record |= {
-                "both": both,
-                "expected": size * of_kind.mean(),
-                "p": float(stats.hypergeom.sf(both - 1, n, of_kind.sum(), size)),
-            }
+            record |= _beside_chance(of_kind, members)
+            both = int(record["both"])
             low, high = (0.0, 1.0)
             if size:
                 low, high = stats.binomtest(both, size).proportion_ci(method="exact")
@@ -211,8 +208,9 @@ def thresholds(
 ) -> pd.DataFrame:
     """How many neurons are of each kind, and how many of the controlled rare-token neurons among them, when a smaller mediated share is enough.
 
-    Columns: ``mediated share``, ``entropy neurons``, ``token-frequency neurons``, ``rare-token neurons among them``.
+    Columns: ``mediated share``, ``entropy neurons``, ``token-frequency neurons``, ``rare-token neurons among them``, ``expected`` (of as many neurons at random), ``p`` (hypergeometric, of at least as many).
     """
+    rare = found["controlled"].to_numpy()
     norm, variance, size = (kinds[c].to_numpy() for c in ("norm", "logit_variance", "divergence_size"))
     shape = (norm >= np.quantile(norm, 1 - EXTREME)) & (variance <= np.quantile(variance, EXTREME))
     rows = []
@@ -225,6 +223,16 @@ def thresholds(
                 "entropy neurons": int(entropy.sum()),
                 "token-frequency neurons": int(frequency.sum()),
             }
-            | {"rare-token neurons among them": int(((entropy | frequency) & found["controlled"].to_numpy()).sum())}
+            | {
+                ("rare-token neurons among them" if k == "both" else k): v
+                for k, v in _beside_chance(entropy | frequency, rare).items()
+            }
         )
     return pd.DataFrame(rows)
+
+
+def _beside_chance(kind: Bool[ndarray, " neuron"], rare: Bool[ndarray, " neuron"]) -> dict[str, Any]:
+    """Neurons that are both, how many as many at random would be, and how often at least so many."""
+    both, many, of_kind, size = int((kind & rare).sum()), len(rare), int(kind.sum()), int(rare.sum())
+    p = float(stats.hypergeom.sf(both - 1, many, of_kind, size))
+    return {"both": both, "expected": size * of_kind / many, "p": p}

@@ -18,6 +18,7 @@ from raretok.stats.resampling import (
     interval,
     ratio,
     resample_within,
+    row_correlation,
     split_halves,
     top,
 )
@@ -36,18 +37,8 @@ def _jaccard(a: Float[ndarray, " neuron"], b: Float[ndarray, " neuron"]) -> floa
     return float((x & y).sum() / (x | y).sum())
 
 
-def _ranks(x: Float[ndarray, "draw neuron"]) -> Float[ndarray, "draw neuron"]:
-    ranked = stats.rankdata(x, axis=1)
-    return np.asarray(ranked - ranked.mean(1, keepdims=True))
-
-
 def _spearman(a: Float[ndarray, "draw neuron"], b: Float[ndarray, "draw neuron"]) -> Float[ndarray, " draw"]:
-    return _correlation(_ranks(a), _ranks(b))
-
-
-def _correlation(x: Float[ndarray, "draw neuron"], y: Float[ndarray, "draw neuron"]) -> Float[ndarray, " draw"]:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray((x * y).sum(1) / np.sqrt((x**2).sum(1) * (y**2).sum(1)))
+    return row_correlation(stats.rankdata(a, axis=1), stats.rankdata(b, axis=1))
 
 
 def compare(
@@ -92,7 +83,8 @@ def replacements(kinds: Mapping[str, Halves], seed: int) -> pd.DataFrame:
         drawn = halves[rng.integers(0, SPLITS, RANKED)]
         pairs = ((halves, 1 - halves), (resample_within(drawn, rng), resample_within(1 - drawn, rng)))
         ranks = {
-            k: [tuple(_ranks(bootstrap_ratio(*kinds[k].of(band), h)) for h in pair) for pair in pairs] for k in kinds
+            k: [tuple(stats.rankdata(bootstrap_ratio(*kinds[k].of(band), h), axis=1) for h in pair) for pair in pairs]
+            for k in kinds
         }
         for a, b in combinations(kinds, 2):
             found = compare(kinds[a].of(band), kinds[b].of(band), seed)
@@ -109,8 +101,8 @@ def _corrected(
     first: tuple[Float[ndarray, "draw neuron"], ...], second: tuple[Float[ndarray, "draw neuron"], ...]
 ) -> Float[ndarray, " draw"]:
     """Correlation of two kinds' ranks freed of noise; ``first``, ``second``: centred ranks in either half. NaN where a kind does not agree with itself."""
-    across = (_correlation(first[0], second[1]) + _correlation(second[0], first[1])) / 2
-    within = np.maximum(_correlation(*first), 0) * np.maximum(_correlation(*second), 0)
+    across = (row_correlation(first[0], second[1]) + row_correlation(second[0], first[1])) / 2
+    within = np.maximum(row_correlation(*first), 0) * np.maximum(row_correlation(*second), 0)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(within > 0, across / np.sqrt(within), np.nan)
 

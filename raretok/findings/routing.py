@@ -16,7 +16,7 @@ from scipy import stats
 
 from raretok.findings.groups import DRAWS, HEADLINE, Groups, control_groups, placed
 from raretok.stats.rankcurve import gini
-from raretok.stats.resampling import bootstrap_counts, interval, split_halves
+from raretok.stats.resampling import bootstrap_counts, interval, row_correlation, split_halves
 
 BANDS = ("rare", "common")
 WINDOWS, LENGTH = 8, 64
@@ -29,11 +29,11 @@ head's influence (mean of both bands); and what the middle layer does as a whole
 
 @dataclass(frozen=True)
 class Influences:
-    """Σ |Δz| of every neuron, z the activation in its standard deviations, by head and by whole layer; ``weight``: positions."""
+    """Σ |Δz| of every neuron, z the activation in its standard deviations, by head and by whole layer, summed over the positions of each document; ``weight``: positions."""
 
-    heads: Float[ndarray, "head window band neuron"]
-    layers: Float[ndarray, "layer window band neuron"]
-    weight: Float[ndarray, "window band"]
+    heads: Float[ndarray, "head document band neuron"]
+    layers: Float[ndarray, "layer document band neuron"]
+    weight: Float[ndarray, "document band"]
 
     @property
     def by_layer(self) -> int:
@@ -42,13 +42,15 @@ class Influences:
 
     def of(
         self, members: Int[ndarray, " n"]
-    ) -> tuple[Float[ndarray, "head window band"], Float[ndarray, "layer window band"]]:
+    ) -> tuple[Float[ndarray, "head document band"], Float[ndarray, "layer document band"]]:
         """Sums of the mean over some neurons."""
         return self.heads[..., members].mean(-1, dtype=np.float64), self.layers[..., members].mean(-1, dtype=np.float64)
 
 
 def _means(
-    sums: Float[ndarray, "x window band"], weight: Float[ndarray, "window band"], counts: Float[ndarray, "draw window"]
+    sums: Float[ndarray, "x document band"],
+    weight: Float[ndarray, "document band"],
+    counts: Float[ndarray, "draw document"],
 ) -> Float[ndarray, "draw x band"]:
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.einsum("dw,xwb->dxb", counts, sums) / (counts @ weight)[:, None]
@@ -59,10 +61,8 @@ def _statistics(
 ) -> dict[str, Float[ndarray, " draw"]]:
     """``STATISTICS`` of each draw; NaN where a band has no positions."""
     rare, common = heads[..., 0], heads[..., 1]
-    ranks = [stats.rankdata(x, axis=1) for x in (rare, common)]
-    centred = [r - r.mean(1, keepdims=True) for r in ranks]
+    rho = row_correlation(stats.rankdata(rare, axis=1), stats.rankdata(common, axis=1))
     with np.errstate(invalid="ignore", divide="ignore"):
-        rho = (centred[0] * centred[1]).sum(1) / np.sqrt((centred[0] ** 2).sum(1) * (centred[1] ** 2).sum(1))
         by_layer = heads.reshape(len(heads), layers.shape[1], -1, 2)
         over = {"ratio": layers / by_layer.max(2), "average_ratio": layers / by_layer.mean(2)}
     missing = ~np.isfinite(heads).all((1, 2))
@@ -80,13 +80,13 @@ def _statistics(
 def routing(data: Influences, groups: Groups, matching: pd.DataFrame, seed: int, draws: int = DRAWS) -> pd.DataFrame:
     """How attention heads influence each headline group (or, where there is none, the first of all); a row a group and statistic.
 
-    Columns: ``group``, ``size``, ``heads``, ``windows``, ``statistic`` (``STATISTICS``), ``estimate``, ``low``, ``high`` (95 %, windows – a document each – resampled), ``ceiling`` (of the
+    Columns: ``group``, ``size``, ``heads``, ``documents``, ``statistic`` (``STATISTICS``), ``estimate``, ``low``, ``high`` (95 %, documents resampled), ``ceiling`` (of the
     similarity: what two halves of the documents agree in, Spearman–Brown corrected), ``random``, ``matched`` (percentile in control groups), and the controls' 95 % ranges.
     """
     records = []
-    windows = len(data.weight)
-    counts = bootstrap_counts(windows, RESAMPLED, seed)
-    one = np.ones((1, windows))
+    documents = len(data.weight)
+    counts = bootstrap_counts(documents, RESAMPLED, seed)
+    one = np.ones((1, documents))
     for name in [g for g in HEADLINE if g in groups] or list(groups)[:1]:
         group = groups[name]
         heads, layers = data.of(group.ids)
@@ -102,9 +102,14 @@ def routing(data: Influences, groups: Groups, matching: pd.DataFrame, seed: int,
                 found[statistic],
                 resampled[statistic],
                 most=1.0 if statistic == "similarity" else np.inf,
-                units=windows,
+                units=documents,
             )
-            record: dict[str, Any] = {"group": name, "size": len(group.ids), "heads": len(heads), "windows": windows}
+            record: dict[str, Any] = {
+                "group": name,
+                "size": len(group.ids),
+                "heads": len(heads),
+                "documents": documents,
+            }
             record |= {"statistic": statistic, "estimate": found[statistic], "low": low, "high": high}
             record |= {"ceiling": ceiling if statistic == "similarity" else np.nan}
             records.append(record | placed(found[statistic], {k: n[statistic] for k, n in nulls.items()}))
@@ -112,7 +117,7 @@ def routing(data: Influences, groups: Groups, matching: pd.DataFrame, seed: int,
 
 
 def _of_groups(data: Influences, drawn: Int[ndarray, "draw n"]) -> dict[str, Float[ndarray, " draw"]]:
-    """Statistics of many groups over all windows."""
+    """Statistics of many groups over all documents."""
     weight = data.weight.sum(0)
     heads, layers = ((x.sum(1, dtype=np.float64) / weight[:, None]) for x in (data.heads, data.layers))
     parts = [drawn[k : k + 100] for k in range(0, len(drawn), 100)]
@@ -120,7 +125,7 @@ def _of_groups(data: Influences, drawn: Int[ndarray, "draw n"]) -> dict[str, Flo
     return {name: np.concatenate([f[name] for f in found]) for name in STATISTICS}
 
 
-def _ceiling(heads: Float[ndarray, "head window band"], weight: Float[ndarray, "window band"], seed: int) -> float:
+def _ceiling(heads: Float[ndarray, "head document band"], weight: Float[ndarray, "document band"], seed: int) -> float:
     """Geometric mean over the bands of the reliability of the heads' order."""
     halves = split_halves(len(weight), 100, seed)
     first, second = (_means(heads, weight, h) for h in (halves, 1 - halves))
@@ -138,11 +143,11 @@ def heads(data: Influences, members: Int[ndarray, " n"], seed: int) -> pd.DataFr
     Columns: ``layer``, ``head``, ``rare``, ``common``, ``difference`` (rare − common) with ``low`` and ``high`` (95 %, documents resampled).
     """
     sums, _ = data.of(members)
-    windows = len(data.weight)
-    whole = _means(sums, data.weight, np.ones((1, windows)))[0]
-    drawn = _means(sums, data.weight, bootstrap_counts(windows, RESAMPLED, seed))
+    documents = len(data.weight)
+    whole = _means(sums, data.weight, np.ones((1, documents)))[0]
+    drawn = _means(sums, data.weight, bootstrap_counts(documents, RESAMPLED, seed))
     gap, gaps = whole[:, 0] - whole[:, 1], drawn[..., 0] - drawn[..., 1]
-    ends = [interval(float(g), gaps[:, k], units=windows) for k, g in enumerate(gap)]
+    ends = [interval(float(g), gaps[:, k], units=documents) for k, g in enumerate(gap)]
     index = np.arange(len(sums))
     return pd.DataFrame(
         {"layer": index // data.by_layer, "head": index % data.by_layer, "rare": whole[:, 0], "common": whole[:, 1]}
@@ -165,7 +170,9 @@ def layers(data: Influences, members: Int[ndarray, " n"]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def screened(data: Influences, members: Int[ndarray, " n"], screen: Float[ndarray, "head window band"]) -> pd.DataFrame:
+def screened(
+    data: Influences, members: Int[ndarray, " n"], screen: Float[ndarray, "head document band"]
+) -> pd.DataFrame:
     """The gradient's estimate beside the ablation: ``layer``, ``head``, ``band``, ``ablated`` (mean |Δz|) and ``screened`` (root mean square, first order)."""
     ablated = _means(data.of(members)[0], data.weight, np.ones((1, len(data.weight))))[0]
     estimate = np.sqrt(screen.sum(1) / (data.weight.sum(0) * len(members)))

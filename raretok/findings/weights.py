@@ -14,9 +14,9 @@ from numpy import ndarray
 from scipy import stats
 
 from raretok.findings.groups import DRAWS, Group, Groups, control_groups, imbalance, placed
+from raretok.stats.resampling import LEVEL
 from raretok.stats.spectra import STATISTICS, hill, layer_spectrum, mp_cdf, spectra, spectrum_statistics
 
-LEVEL = 0.05
 Matrices = Mapping[str, Float[ndarray, "neuron d_model"]]
 
 
@@ -73,7 +73,7 @@ def growth(tails: pd.DataFrame) -> pd.DataFrame:
     Args:
         tails: ``group_tails`` tables of the same groups with a column ``step``.
 
-    Columns: ``group``, ``matrix``, ``steps`` (checkpoints), ``start``, ``end`` (exponent at the first and the last), ``imbalance`` (at the last); ``outside_at_start``; ``first_step``: from it on
+    Columns: ``group``, ``matrix``, ``steps`` (checkpoints), ``start``, ``end`` (exponent at the first and the last), ``imbalance`` (at the last), ``imbalance_at_start``, ``last_step``; ``outside_at_start``; ``first_step``: from it on
     to the last it lies in the lowest 5 % of every null (NaN if it does not at the last); ``null`` (its highest percentile at the last).
     """
     records = []
@@ -86,6 +86,7 @@ def growth(tails: pd.DataFrame) -> pd.DataFrame:
             {"group": group, "matrix": matrix, "steps": len(part)}
             | {"start": float(part["estimate"].iloc[0]), "end": float(part["estimate"].iloc[-1])}
             | {"imbalance": float(part["imbalance"].iloc[-1])}
+            | {"imbalance_at_start": float(part["imbalance"].iloc[0]), "last_step": int(part["step"].iloc[-1])}
             | {"outside_at_start": bool(highest[0] <= LEVEL)}
             | {"first_step": float(part["step"].iloc[since]) if since < len(part) else np.nan, "null": highest[-1]}
         )

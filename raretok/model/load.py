@@ -25,7 +25,7 @@ TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "s
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to be measured: a TransformerBridge, its tokenizer, its checked readout, and the last MLP's input weights by name."""
+    """A model ready to be measured: a TransformerBridge, its tokenizer, its checked readout, the last MLP's input weights by name, and its number of parameters."""
 
     entry: ModelEntry
     bridge: Any
@@ -33,6 +33,7 @@ class LoadedModel:
     readout: Readout
     readout_error: float
     inputs: dict[str, Tensor]
+    parameters: int
 
     @property
     def layer(self) -> int:
@@ -47,9 +48,8 @@ class LoadedModel:
     @property
     def sizes(self) -> tuple[int, ...]:
         """Numbers of parameters, layers, dimensions of the residual stream, neurons in the last MLP, and token types."""
-        parameters = sum(p.numel() for p in self.bridge.original_model.parameters())
         layers, r = int(self.bridge.cfg.n_layers), self.readout
-        return parameters, layers, r.w_out.shape[1], r.neurons, r.vocab
+        return self.parameters, layers, r.w_out.shape[1], r.neurons, r.vocab
 
     @property
     def device(self) -> torch.device:
@@ -73,11 +73,11 @@ def pick_device(device: str) -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def _source(entry: ModelEntry, step: int | None) -> Path:
+def _source(entry: ModelEntry, step: int | None, store: Store | None) -> Path:
     """The folder that ``from_pretrained`` takes."""
     if entry.kind == "embedded":
         inputs = {"sha256": entry.sha256, "code": code_digest("model/load")}
-        return Store().entry("model", inputs, partial(_dequantise, entry))
+        return (store or Store()).entry("model", inputs, partial(_dequantise, entry))
     if entry.kind == "hub":
         return hub.snapshot(entry, step)
     return Path(entry.source) / (entry.revision(step) if entry.local_run else "")
@@ -134,10 +134,10 @@ def model_digest(entry: ModelEntry, step: int | None) -> str:
     return f"{entry.source}@{hub.snapshot(entry, step).name}"
 
 
-def load_tokenizer(name: str, step: int | None = None) -> Any:
-    """The model's own tokenizer."""
+def load_tokenizer(name: str, step: int | None = None, store: Store | None = None) -> Any:
+    """The model's own tokenizer; ``store``: where a model that comes in a package is unpacked, by default the usual one."""
     entry = find_model(name)
-    where = _tokenizer_folder(_source(entry, step))
+    where = _tokenizer_folder(_source(entry, step, store))
     if not any((where / name).is_file() for name in TOKENIZERS):  # from settings alone one without words would be made
         if entry.kind == "hub":
             raise hub.missing(entry, step, FileNotFoundError())
@@ -158,7 +158,11 @@ def bos_id(tokenizer: Any, entry: ModelEntry) -> int | None:
 
 
 def load_model(
-    name: str, step: int | None = None, device: str = "auto", dtype: torch.dtype = torch.float32
+    name: str,
+    step: int | None = None,
+    device: str = "auto",
+    dtype: torch.dtype = torch.float32,
+    store: Store | None = None,
 ) -> LoadedModel:
     """Load a model that is on this machine, and hold its readout to its own logits.
 
@@ -167,6 +171,7 @@ def load_model(
         step: training step, for models with checkpoints.
         device: ``auto``, ``cpu``, ``cuda`` …
         dtype: float32 for studies, float64 for reference numbers.
+        store: where a model that comes in a package is unpacked, by default the usual one.
 
     Raises:
         RaretokError: unknown, missing, damaged or unsupported model.
@@ -176,8 +181,8 @@ def load_model(
 
     entry = find_model(name)
     logging.disable_progress_bar()
-    tokenizer = load_tokenizer(name, step)
-    where = _source(entry, step)
+    tokenizer = load_tokenizer(name, step, store)
+    where = _source(entry, step, store)
     if entry.kind == "hub" and not hub.here(entry, step):
         raise hub.missing(entry, step, FileNotFoundError())
     with warnings.catch_warnings():
@@ -187,6 +192,7 @@ def load_model(
     if dtype == torch.float64:
         _keep_float64(model)
     readout, inputs = extract_readout(model), mlp_inputs(model)
+    parameters = sum(p.numel() for p in model.parameters())  # before the bridge splits some, and keeps both
     bridge = TransformerBridge.boot_transformers(
         model.config._name_or_path or entry.name,
         hf_model=model,
@@ -194,7 +200,7 @@ def load_model(
         dtype=dtype,
         device=readout.w_out.device,
     )
-    loaded = LoadedModel(entry, bridge, tokenizer, readout, 0.0, inputs)
+    loaded = LoadedModel(entry, bridge, tokenizer, readout, 0.0, inputs, parameters)
     return replace(loaded, readout_error=_self_check(loaded))
 
 

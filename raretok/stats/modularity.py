@@ -28,7 +28,11 @@ def modularity_matrix(weight: Float[ndarray, "node node"], resolution: float = 1
 
 def modularity(weight: Float[ndarray, "node node"], community: Int[ndarray, " node"], resolution: float = 1.0) -> float:
     """Signed modularity Q of a partition, at most 1. In −1…1, 0 for a network without links (Gómez, Jensen and Arenas 2009)."""
-    return float(modularity_matrix(weight, resolution)[community[:, None] == community].sum())
+    return _within(modularity_matrix(weight, resolution), community)
+
+
+def _within(matrix: Float[ndarray, "node node"], community: Int[ndarray, " node"]) -> float:
+    return float(matrix[community[:, None] == community].sum())
 
 
 def partition(
@@ -39,7 +43,7 @@ def partition(
     best, community = -np.inf, np.zeros(len(weight), dtype=np.int64)
     for _ in range(seeds):
         found = _louvain(matrix, rng)
-        q = float(matrix[found[:, None] == found].sum())
+        q = _within(matrix, found)
         if q > best + 1e-12:
             best, community = q, found
     sizes = np.bincount(community)

@@ -1,11 +1,13 @@
 """Uncertainty by resampling whole documents, reliability between halves, and false-discovery control (method §4)."""
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from scipy import stats
 from scipy.stats import norm, t
 
+LEVEL = 0.05
+"""Of every test."""
 RESAMPLES = 1000
 SPLITS = 200
 
@@ -72,6 +74,17 @@ def interval(
     return float(min(low, most)), float(min(high, most))
 
 
+def by_document(sums: ndarray, document: Int[ndarray, " window"], axis: int) -> ndarray:
+    """Sums over windows along an axis as sums over documents, these in the order of their first windows."""
+    _, first, index = np.unique(document, return_index=True, return_inverse=True)
+    if len(first) == len(document):
+        return sums
+    place = np.argsort(np.argsort(first))[index]
+    found = np.zeros((len(first), *np.moveaxis(sums, axis, 0).shape[1:]), dtype=sums.dtype)
+    np.add.at(found, place, np.moveaxis(sums, axis, 0))
+    return np.moveaxis(found, 0, axis)
+
+
 def split_halves(documents: int, splits: int, seed: int) -> Float[ndarray, "split document"]:
     """Random halves: 1 for documents of the first half, 0 for the second."""
     generator = np.random.default_rng(seed)
@@ -95,11 +108,12 @@ def reliability(
     for each split; NaN where a half has no weight or no spread.
     """
     first, second = (bootstrap_ratio(sums, weight, h) for h in (halves, 1 - halves))
-    r = _row_correlation(first, second)
+    r = row_correlation(first, second)
     return 2 * r / (1 + r)
 
 
-def _row_correlation(a: Float[ndarray, "row neuron"], b: Float[ndarray, "row neuron"]) -> Float[ndarray, " row"]:
+def row_correlation(a: Float[ndarray, "row neuron"], b: Float[ndarray, "row neuron"]) -> Float[ndarray, " row"]:
+    """Pearson's r of each row of one array with that of the other, in −1…1; NaN without spread."""
     a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
         return (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))

@@ -46,7 +46,7 @@ def test_every_chart_draws_and_nothing_is_asked_of_outside(browser: Browser, add
         assert plot["width"] < chart.bounding_box()["width"], "a chart is cut off"
     assert page.evaluate("document.documentElement.dataset.theme") == mode
     if mode == "dark":
-        assert charts.locator("svg text, svg path").evaluate_all(BLACK) == [], "black on a dark page"
+        assert charts.locator("svg text, svg path, svg line").evaluate_all(BLACK) == [], "black on a dark page"
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1"), "the page scrolls sideways"
     SHOTS.mkdir(parents=True, exist_ok=True)
     page.set_viewport_size({"width": width, "height": page.evaluate("document.documentElement.scrollHeight")})

@@ -1,5 +1,6 @@
 """Every page of the built book: valid, light, accessible, readable without script, and no link that leads nowhere."""
 
+import os
 import re
 from collections import Counter
 from html.parser import HTMLParser
@@ -16,6 +17,8 @@ from raretok.charts.claims import verdicts_in_markdown
 from raretok.store import Store
 from raretok.summary import read_summaries
 
+BOOK = Store(os.environ.get("RARETOK_STORE", ROOT / ".raretok"))
+"""Where the book keeps its results; tests have stores of their own."""
 HEAVIEST = 2_000_000
 """Bytes that a page may ask for, its own and those of its styles and scripts, not compressed."""
 
@@ -164,7 +167,7 @@ def test_a_table_can_be_saved(browser: Browser, address, tmp_path):
 
 
 def test_the_readme_has_the_verdicts_of_the_book():
-    found = read_summaries(Store(ROOT / ".raretok"), needed=True).last()
+    found = read_summaries(BOOK, needed=True).last()
     of_the_book = [("smollm2-135m", "movie-reviews", 256), ("reviews-neox", "movie-reviews-heldout", 128)]
     settings = found.studies[["model", "corpus", "windows"]].itertuples(index=False, name=None)
     names = [name for name, setting in zip(found.studies["study"], settings, strict=True) if setting in of_the_book]

@@ -62,7 +62,8 @@ def test_no_rule_finds_much_where_nothing_is(verdicts, claim):
     for kind in set(calibration.RULES[claim][0]) - {"lognormal", "power law"}:
         part = verdicts[(verdicts["id"] == claim) & (verdicts["data"] == kind)]
         assert len(part) == 24
-        assert (part["verdict"] == Verdict.SUPPORTED).sum() <= 4  # 5 % of 24, and three standard errors
+        # Of 24 with a chance of 5 % each: 7 once in 5,000 times, and there are 32 such tests.
+        assert (part["verdict"] == Verdict.SUPPORTED).sum() <= 6
 
 
 @pytest.mark.parametrize("claim", RANK_CURVE)
