@@ -102,7 +102,7 @@ class Study(Experiments):
             with suppress(NoControls, NoHeads):
                 tables[name] = getattr(self, name)()
         rank_curve = (self.regimes(), self.contrasts(), self.tails(), self.published())
-        gated = "coactivation" in tables and "W_gate" in self.matrices
+        gated = bool({"coactivation", "across"} & set(tables)) and "W_gate" in self.matrices
         return judge(Evidence(*rank_curve, **tables, model=self.entry.name, gated=gated), only)
 
     def verdicts(self) -> pd.DataFrame:
