@@ -36,15 +36,15 @@ log = logging.getLogger(__name__)
 
 
 def digest(root: Path) -> str:
-    """Digest of everything outside the pages that a page's numbers come from; the package is the one that pages import."""
-    package = Path(str(importlib.util.find_spec("raretok").origin)).parent  # type: ignore[union-attr]
+    """Digest of everything outside the pages that a page's numbers come from, the package that pages import included."""
     found = hashlib.sha256()
+    spec = importlib.util.find_spec("raretok")
+    imported = Path(spec.origin).parent if spec and spec.origin else root / "raretok"
+    code = [p for folder in dict.fromkeys((root / "raretok", imported)) for p in sorted(folder.rglob("*.py"))]
     shipped = sorted(p for p in (root / "models").rglob("*") if p.is_file())
     results = sorted(p for p in (root / "benchmarks").glob("*") if p.suffix in (".json", ".csv"))
-    for path in [*sorted(package.rglob("*.py")), *shipped, *results, root / "constraints.txt"]:
-        found.update(
-            os.path.relpath(path, package.parent if package in path.parents else root).encode() + path.read_bytes()
-        )
+    for path in [*code, *shipped, *results, root / "constraints.txt"]:
+        found.update(os.path.relpath(path, root).encode() + path.read_bytes())
     return found.hexdigest()[:16]
 
 

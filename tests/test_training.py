@@ -185,3 +185,17 @@ def test_damaged_checkpoints_are_named(recipe, tmp_path):
 def test_a_model_is_not_studied_on_its_own_training_text():
     with pytest.raises(RaretokError, match="trained on most of movie-reviews: use --corpus movie-reviews-heldout"):
         _ = Study(model="reviews-neox", corpus="movie-reviews").corpus
+
+
+def test_tables_over_training_are_those_of_all_checkpoints(recipe, tmp_path, corpus_file):
+    train("test", 0, tmp_path / "run", "cpu", stop=4)
+
+    def digest():
+        study = Study(model=str(tmp_path / "run"), step=2, corpus=str(corpus_file), windows=120, length=32)
+        return study.weights_digest, study.checkpoints_digest
+
+    before = digest()
+    train("test", 0, tmp_path / "run", "cpu")
+    after = digest()
+    assert before[0] == after[0]
+    assert before[1] != after[1]

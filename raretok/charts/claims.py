@@ -17,7 +17,10 @@ MARKS = {
     Verdict.OPEN: ("?", BLUE),
 }
 """Sign and colour of each verdict."""
-COLUMNS = "“as published”: the published estimator, and whether by it alone one would say yes; null: percentile in the null it is closest to (C5, C8, C21: p)"
+COLUMNS = (
+    "“as published”: the published estimator, and whether by it alone one would say yes; “controlled”: of the quantity named, which for some claims is another one; n: neurons – or "
+    "checkpoints (C7, C14), heads (C17, C18), documents (C20, C23); null: percentile in the null it is closest to (C2–C4: of the bend; C17: of the Gini difference; C5, C8, C21: p)"
+)
 """What the columns of a table of claims hold."""
 LONG_NAME = 8
 """Longer names under a matrix stand slanted."""
@@ -54,9 +57,9 @@ def scorecard(claims: pd.DataFrame, title: str) -> Any:
     """
     room = {c.id: c.room for c in CLAIMS}
     records = claims.to_dict("records")
-    told = [(room[r["id"]], f"{r['id']} {r['claim']}") for r in records]
+    told = [(room[r["id"]], f"{r['id']} {r['claim']}", r["quantity"]) for r in records]
     verdicts = [f"{MARKS[Verdict(r['verdict'])][0]} {r['verdict']}: {r['why']}" for r in records]
-    link = {"claim": lambda x: f'<a href="{x[0]}.html">{html.escape(x[1])}</a>'}
+    link = {"claim": lambda x: f'<a href="{x[0]}.html">{html.escape(x[1])}</a> – {html.escape(x[2])}'}
     return show_table(_estimates(claims, told, verdicts), link, f"{title}. {COLUMNS}", wrap=True, saved=claims)
 
 
@@ -168,7 +171,7 @@ def verdict_matrix(claims: pd.DataFrame, column: str, title: str) -> alt.LayerCh
 def calibration(table: pd.DataFrame) -> Any:
     """The table of ``claims.calibration``: shares of data sets in which a rule says *supported*."""
     shares = {str(c): "{:.1%}" for c in table if c not in ("rule", "sets")}
-    caption = f"Share of data sets on which a rule says “supported”; at least {table['sets'].min():,} sets of each kind in which the claim is untrue"
+    caption = f"Share of data sets on which a rule says “supported”; at least {table['sets'].min():,} sets of each kind in which the claim is untrue; “planted, denied”: “not supported” where it was planted"
     return show_table(table.drop(columns="sets"), shares, caption)
 
 

@@ -206,6 +206,6 @@ def among_matched(table: pd.DataFrame, name: str) -> alt.LayerChart:
     return finish(
         alt.layer(ribbon, line).properties(width="container", height=170),
         f"{name[0].upper()}{name[1:]}: at the last step above {last['matched']:.0%} of matched groups",
-        "orange: the neurons that are rare-token neurons at the end; ribbon: 95 % of matched groups",
+        "orange: the neurons that are rare-token neurons at the end; ribbon: the middle 95 % of matched groups",
         f"{name} of the final rare-token neurons over training, with the range of matched groups.",
     )

@@ -11,7 +11,9 @@ import pytest
 from raretok import RaretokError
 from raretok.ablation import DocumentSums
 from raretok.claims import CLAIMS, RANK_CURVE, Evidence, Verdict, calibration, judge, robustness
+from raretok.claims import coactivation as group_rules
 from raretok.claims import regimes as regime_rules
+from raretok.claims import relatives as kin_rules
 from raretok.claims import routing as rules
 from raretok.claims import weights as weight_rules
 from raretok.findings import layers, regimes, routing
@@ -240,6 +242,67 @@ def test_tails_are_judged_only_beside_controls_that_are_like_the_group(places, a
     assert weight_rules.heavier(evidence).verdict == verdict
 
 
+@pytest.mark.parametrize(
+    ("changes", "verdict", "says"),
+    [
+        ({}, Verdict.SUPPORTED, "from some step on"),
+        ({"first_step": 4096.0}, Verdict.SUPPORTED, "at the last step alone"),
+        ({"imbalance": 0.3}, Verdict.OPEN, "unlike"),
+        ({"outside_at_start": True}, Verdict.AGAINST, "before training already"),
+        ({"outside_at_start": True, "imbalance_at_start": 0.3}, Verdict.OPEN, "unlike"),
+        ({"first_step": np.nan}, Verdict.NULL, "no heavier"),
+    ],
+)
+def test_tails_that_grow_are_outside_at_the_end_and_not_at_the_start(changes, verdict, says):
+    row = {"group": "controlled", "matrix": "W_out", "steps": 5, "start": 4.0, "end": 2.0, "null": 0.01}
+    row |= {"imbalance": 0.1, "imbalance_at_start": 0.1, "outside_at_start": False}
+    row |= {"first_step": 64.0, "last_step": 4096} | changes
+    nothing = pd.DataFrame()
+    found = weight_rules.grows(Evidence(nothing, nothing, nothing, nothing, growth=pd.DataFrame([row])))
+    assert found.verdict == verdict
+    assert says in found.why
+
+
+@pytest.mark.parametrize(
+    ("places", "apart", "verdict"),
+    [
+        ((0.99, 0.98, 0.97), 0.1, Verdict.AGAINST),
+        ((0.99, 0.5, 0.5), 0.1, Verdict.SUPPORTED),
+        ((0.99, 0.5, 0.5), 0.6, Verdict.OPEN),  # controls unlike the group say nothing either way
+    ],
+)
+def test_clusters_are_judged_only_beside_controls_that_are_like_the_group(places, apart, verdict):
+    row = {"group": "controlled", "size": 50, "resolution": 1.0, "q": 0.3, "matched_mean": 0.29, "imbalance": apart}
+    row |= dict(zip(("shuffled", "random", "matched"), places, strict=True))
+    nothing = pd.DataFrame()
+    evidence = Evidence(nothing, nothing, nothing, nothing, clusters=pd.DataFrame([row]))
+    assert group_rules.no_clusters(evidence).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("of_kind", "high", "verdict"), [(0, 0.04, Verdict.OPEN), (12, 0.31, Verdict.AGAINST), (12, 0.6, Verdict.NULL)]
+)
+def test_a_criterion_that_no_neuron_meets_says_nothing_of_a_group(of_kind, high, verdict):
+    row = {"group": "controlled", "kind": "either", "size": 95, "of_kind": of_kind, "both": 0}
+    row |= {"share": 0.0, "low": 0.0, "high": high, "p": 1.0}
+    nothing = pd.DataFrame()
+    evidence = Evidence(nothing, nothing, nothing, nothing, kinship=pd.DataFrame([row]))
+    assert kin_rules.relatives(evidence).verdict == verdict
+
+
+def test_a_sign_that_is_a_convention_is_told():
+    row = {"group": "controlled", "size": 50, "statistic": "within_r", "context": "rare", "imbalance": 0.1}
+    row |= {"estimate": 0.02, "low": 0.01, "high": 0.03, "random": 0.99, "matched": 0.99}
+    nothing, table = pd.DataFrame(), pd.DataFrame([row])
+    plain, gated = (
+        group_rules.within(Evidence(nothing, nothing, nothing, nothing, coactivation=table, gated=g))
+        for g in (False, True)
+    )
+    assert plain.verdict == gated.verdict == Verdict.SUPPORTED
+    assert "convention" not in plain.why
+    assert gated.why.endswith("in a gated MLP the sign of a neuron is a convention")
+
+
 def replaced(*rows):
     table = pd.DataFrame(rows, columns=["second", "corrected", "low", "high"]).assign(
         band="rare with controls", first="mean", neurons=100, spearman=0.5
@@ -254,11 +317,15 @@ def replaced(*rows):
         ([("zero", 0.95, 0.9, 1.0), ("resample", 0.9, 0.85, 1.0)], Verdict.SUPPORTED),
         ([("zero", 0.82, 0.81, 0.83), ("resample", 0.83, 0.70, 0.90)], Verdict.OPEN),
         ([("zero", 0.70, 0.50, 0.85), ("resample", 0.72, 0.70, 0.74)], Verdict.AGAINST),
+        # Of two, the lowest is shown, and one that surely differs is enough.
+        ([("zero", 0.70, 0.50, 0.95), ("resample", 0.75, 0.70, 0.79)], Verdict.AGAINST),
         ([("zero", np.nan, np.nan, np.nan), ("resample", 0.9, 0.85, 1.0)], Verdict.OPEN),
     ],
 )
 def test_every_kind_of_ablation_must_agree_and_one_that_does_not_is_enough(rows, verdict):
-    assert robustness.any_ablation(replaced(*rows)).verdict == verdict
+    found = robustness.any_ablation(replaced(*rows))
+    assert found.verdict == verdict
+    assert found.controlled == min(row[1] for row in rows if row[1] == row[1])
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,7 @@ def test_growth_is_the_step_since_which_the_tail_is_heavier(places, first, start
     assert row["first_step"] == pytest.approx(first, nan_ok=True)
     assert row["outside_at_start"] == start
     assert (row["start"], row["end"], row["steps"]) == (5.0, 1.0, 5)
+    assert (row["imbalance_at_start"], row["last_step"]) == (0.1, 16)
 
 
 def test_the_sweep_reaches_the_headline():

@@ -4,10 +4,12 @@ import pytest
 from raretok.stats.resampling import (
     bootstrap_counts,
     bootstrap_ratio,
+    by_document,
     fdr,
     interval,
     ratio,
     reliability,
+    row_correlation,
     row_range,
     split_halves,
     swap_documents,
@@ -127,3 +129,18 @@ def test_intervals_from_few_units_cover_as_often_as_they_say():
             found.append(low <= 0 <= high)
     assert np.mean(held[None]) < 0.92
     assert 0.93 <= np.mean(held[8]) <= 0.975
+
+
+def test_windows_of_a_document_are_summed_in_the_order_of_the_documents():
+    document = np.array([7, 3, 7, 5])
+    assert by_document(np.array([1.0, 2, 4, 8]), document, 0).tolist() == [5, 2, 8]
+    sums = np.arange(8.0).reshape(2, 4)
+    assert by_document(sums, document, 1).tolist() == [[2, 1, 3], [10, 5, 7]]
+    assert by_document(sums, np.array([4, 3, 2, 1]), 1) is sums
+
+
+def test_rows_correlate_as_numpy_says():
+    a, b = np.random.default_rng(0).standard_normal((2, 3, 50))
+    a[2] = 1.0
+    assert row_correlation(a, b)[:2] == pytest.approx([np.corrcoef(x, y)[0, 1] for x, y in zip(a, b, strict=True)][:2])
+    assert np.isnan(row_correlation(a, b)[2])
