@@ -247,9 +247,9 @@ def test_tails_are_judged_only_beside_controls_that_are_like_the_group(places, a
     [
         ({}, Verdict.SUPPORTED, "from some step on"),
         ({"first_step": 4096.0}, Verdict.SUPPORTED, "at the last step alone"),
-        ({"imbalance": 0.3}, Verdict.OPEN, "unlike"),
+        ({"imbalance": 0.3}, Verdict.OPEN, group_rules.UNLIKE),
         ({"outside_at_start": True}, Verdict.AGAINST, "before training already"),
-        ({"outside_at_start": True, "imbalance_at_start": 0.3}, Verdict.OPEN, "unlike"),
+        ({"outside_at_start": True, "imbalance_at_start": 0.3}, Verdict.OPEN, group_rules.UNLIKE),
         ({"first_step": np.nan}, Verdict.NULL, "no heavier"),
     ],
 )
