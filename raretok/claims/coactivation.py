@@ -113,7 +113,7 @@ def no_clusters(evidence: Evidence) -> Judgement:
     beyond = [row[kind] >= 1 - LEVEL for kind in ("shuffled", "random", "matched")]
     excess = row["q"] - row["matched_mean"]
     if row["imbalance"] > ALIKE:
-        verdict, why = Verdict.OPEN, UNLIKE
+        verdict, why = Verdict.OPEN, "no groups of other neurons are enough like it to tell"
     elif all(beyond):
         verdict, why = (
             Verdict.AGAINST,
