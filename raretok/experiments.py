@@ -14,14 +14,14 @@ from raretok.ablation.outputs import log_unigram
 from raretok.data.frequency import type_bands
 from raretok.findings import intervention, layers, relatives, robustness, routing
 from raretok.findings.identification import Halves
-from raretok.model import upstream
+from raretok.model import passes, upstream
 from raretok.model.trace import SKIP
 from raretok.neurons import Neurons
 from raretok.stats.resampling import by_document
 from raretok.store import code_digest, hash_of
 
 OUTPUTS = ("loss", "entropy", "kl", *relatives.PATHS)
-MODEL = ("model/load", "model/readout", "model/trace", "model/upstream")
+MODEL = ("model/load", "model/readout", "model/trace", "model/passes", "model/upstream")
 """The parts of the package that every experiment is done with."""
 SMALL_WINDOWS, SMALL_LENGTH = 64, 128
 """Text that heads of our own small models are ablated on; others have that of ``findings.routing``."""
@@ -240,11 +240,11 @@ class Experiments(Neurons):
 
         def compute() -> dict[str, ndarray]:
             mean = torch.from_numpy(self._gradients["mean"]).to(self.model.device)
-            base = upstream.run_pass(self.model, tokens)
+            base = passes.run_pass(self.model, tokens)
             before = upstream.losses(self.model, base.residual, tokens)
             found = []
             for layer, neuron in chosen:
-                after = upstream.ablate_neuron(self.model, base, layer, neuron, mean[layer])
+                after = passes.ablate_neuron(self.model, base, layer, neuron, mean[layer])
                 rise = (upstream.losses(self.model, after, tokens) - before).double().cpu().numpy()
                 found.append((weights[0] * rise).sum(1))
             return {"ablated": np.stack(found)}

@@ -16,8 +16,8 @@ from raretok.experiments import Experiments
 from raretok.findings import coactivation, emergence, intervention, prints, regimes, weights
 from raretok.findings.groups import HEADLINE, Activity, Groups
 from raretok.findings.identification import NoControls
+from raretok.model.passes import NoHeads
 from raretok.model.trace import run_trace
-from raretok.model.upstream import NoHeads
 from raretok.stats.nulls import NULLS
 from raretok.stats.resampling import ratio
 from raretok.store import hash_of

@@ -107,7 +107,7 @@ def test_text_that_cannot_be_read_says_why(monkeypatch, tmp_path):
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setitem(text._READERS, ".csv", refuse)
+    monkeypatch.setitem(text.READERS, ".csv", refuse)
     with pytest.raises(RaretokError, match=r"long.csv cannot be read \(Permission denied\): see to its permissions"):
         text.load_corpus(str(tmp_path / "long.csv"))
     monkeypatch.setattr("datasets.load_dataset", refuse)

@@ -6,7 +6,7 @@ from conftest import ARCHITECTURES
 
 from raretok import Study
 from raretok.claims import CLAIMS
-from raretok.model.upstream import NoHeads
+from raretok.model.passes import NoHeads
 
 
 @pytest.fixture

