@@ -195,7 +195,12 @@ def test_the_committed_calibration_holds_every_rule_to_its_levels():
     # C17: eight windows of text leave some cases open, see *routing*
     assert (table["planted"].drop("C17") >= calibration.FOUND).all()
     assert table.loc["C17", "planted"] > 0.5
-    assert (table["planted, denied"].dropna() <= 0.05).all()
+    denied = table["planted, denied"]
+    assert denied.notna().all()
+    # Two tests of 5 % each stand in the way of C5, one and the nulls' edges in that of C7: said in *regimes*.
+    assert denied.pop("C5") < 0.15
+    assert denied.pop("C7") < 0.12
+    assert (denied <= 0.05).all()
 
 
 def test_a_missing_calibration_says_how_to_make_it(monkeypatch, tmp_path):
