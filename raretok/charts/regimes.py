@@ -141,7 +141,7 @@ def overlay(curves: pd.DataFrame) -> alt.LayerChart:
         x,
         alt.Y("value:Q", scale=_LOG, title=title),
         colour,
-        tooltip=["source", alt.Tooltip("rank", format=".0f"), alt.Tooltip("value", format=".2e")],
+        tooltip=["source:N", alt.Tooltip("rank", format=".0f"), alt.Tooltip("value", format=".2e")],
     )
     return finish(
         alt.layer(_boundaries(), band, line).add_params(*chosen.values()).properties(width="container", height=340),
