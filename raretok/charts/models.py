@@ -16,23 +16,22 @@ _FAMILY = alt.Color("architecture:N", title="family")
 _SIZE = alt.X("parameters:Q", scale=alt.Scale(type="log", nice=True), axis=alt.Axis(format="~s"), title="parameters")
 
 
-def rank_curves(curves: pd.DataFrame, studies: pd.DataFrame) -> alt.Chart:
+def rank_curves(curves: pd.DataFrame, studies: pd.DataFrame) -> alt.LayerChart:
     """Rank curves of the net effects on rare targets, one over the other; ``curves``, ``studies``: of ``Summaries``."""
     part = curves[curves["form"] == "published"].merge(studies[["study", "architecture"]], on="study")
     part = part[["study", "architecture", "rank", "value"]].copy()
     part = rounded(part, ["rank", "value"])
     log = alt.Scale(type="log", nice=False)
-    lines = alt.Chart(part).mark_line(point=alt.OverlayMarkDef(size=14, filled=True))
-    names = alt.Legend(
-        columns=1, orient="bottom", labelLimit=260, symbolType="stroke", symbolStrokeColor=GREY, symbolSize=400
-    )
-    chart = lines.encode(
+    names = alt.Legend(columns=1, orient="bottom", labelLimit=260, symbolStrokeColor=GREY, symbolSize=400)
+    base = alt.Chart(part).encode(
         alt.X("rank:Q", scale=log, title="rank of the neuron by |net effect|"),
         alt.Y("value:Q", scale=log, title="|net effect| on rare targets (nats)"),
         _FAMILY,
-        alt.StrokeDash("study:N", title="study", legend=names if len(studies) <= LEGEND else None),
+        detail="study:N",
         tooltip=["study", alt.Tooltip("rank", format=".0f"), alt.Tooltip("value", format=".2e")],
     )
+    dash = alt.StrokeDash("study:N", title="study", legend=names if len(studies) <= LEGEND else None)
+    chart = alt.layer(base.mark_line().encode(dash), base.mark_point(size=14))
     return finish(
         chart.properties(width="container", height=320),
         "The rank curve of every model",
