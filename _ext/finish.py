@@ -23,6 +23,7 @@ DESCRIPTION = 200
 ICONS = re.compile(r'\s*<script defer src="[^"]*/fontawesome\.js[^"]*"></script>')
 TWICE = re.compile(r'(<meta name="viewport"[^>]*>)\s*<meta name="viewport"[^>]*>')
 CHARTS = re.compile(r'\s*<script defer="defer" src="[^"]*/(?:vega|charts)-[^"]*"></script>')
+DESIGN = re.compile(r"\s*<(?:link|script)[^>]*/(?:sphinx-design|design-tabs)[^>]*>(?:</script>)?")
 SEARCH = re.compile(r'\s*<script src="[^"]*(?:searchtools|language_data|searchindex)\.js[^"]*"></script>')
 LITERAL = re.compile(r"(``.*?``)")
 
@@ -88,7 +89,7 @@ def escape_bars(_app: Sphinx, _what: str, _name: str, _object: Any, _options: An
 
 
 def lighten(app: Sphinx, error: Exception | None) -> None:
-    """Take the theme's script of icons out of every page, that of charts out of those without, the index of the search out of all but its own page, and what the theme writes twice or wrongly."""
+    """Take the theme's script of icons out of every page, that of charts and the styles of cards and tabs out of those without, the index of the search out of all but its own page, and what the theme writes twice or wrongly."""
     if error is not None or app.builder.format != "html":
         return
     for path in Path(app.outdir).rglob("*.html"):
@@ -98,6 +99,8 @@ def lighten(app: Sphinx, error: Exception | None) -> None:
         )
         if path.name != "search.html":
             light = SEARCH.sub("", light)
+        if 'class="sd-' not in light:
+            light = DESIGN.sub("", light)
         if "raretok-chart" not in light:
             light = CHARTS.sub("", light)
         if light != text:

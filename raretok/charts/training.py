@@ -37,7 +37,7 @@ def reliability_curve(table: pd.DataFrame) -> alt.LayerChart:
         alt.layer(
             base.mark_rule(opacity=0.5).encode(x, alt.Y("low:Q", title=None), alt.Y2("high:Q"), colour),
             base.mark_line(point=alt.OverlayMarkDef(filled=True, size=30)).encode(
-                x, y, colour, alt.Shape("model:N", title=None), tooltip=tip
+                x, y, colour, alt.Shape("model:N", legend=None), tooltip=tip
             ),
         ).properties(width="container"),
         f"From step {settled:,} on every run's effects on rare targets have a reliability above {RELIABLE:g}; before training {start:.2f} at most",
