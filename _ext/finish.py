@@ -24,6 +24,7 @@ ICONS = re.compile(r'\s*<script defer src="[^"]*/fontawesome\.js[^"]*"></script>
 TWICE = re.compile(r'(<meta name="viewport"[^>]*>)\s*<meta name="viewport"[^>]*>')
 CHARTS = re.compile(r'\s*<script defer="defer" src="[^"]*/(?:vega|charts)-[^"]*"></script>')
 DESIGN = re.compile(r"\s*<(?:link|script)[^>]*/(?:sphinx-design|design-tabs)[^>]*>(?:</script>)?")
+STAMP = re.compile(r"(/mystnb\.[0-9a-f]+\.css)\?v=[0-9a-f]+")
 SEARCH = re.compile(r'\s*<script src="[^"]*(?:searchtools|language_data|searchindex)\.js[^"]*"></script>')
 LITERAL = re.compile(r"(``.*?``)")
 
@@ -94,7 +95,8 @@ def lighten(app: Sphinx, error: Exception | None) -> None:
         return
     for path in Path(app.outdir).rglob("*.html"):
         text = path.read_text(encoding="utf-8")
-        light = TWICE.sub(r"\1", ICONS.sub("", text)).replace(
+        # Stamped only if it lay there already; its name holds its digest anyway.
+        light = STAMP.sub(r"\1", TWICE.sub(r"\1", ICONS.sub("", text))).replace(
             '<div role="list" class="citation-list">', '<div class="citation-list">'
         )
         if path.name != "search.html":
