@@ -31,8 +31,6 @@ NULLS = ("noise", "half_normal", "exponential", "lognormal", "labels exchanged")
 PLANTS = ("plateau and breaks", "head excess", "power law")
 DRAWS, TAIL_DRAWS = 120, 60
 LOGNORMAL_SPREAD = 1.3
-APART = 17
-"""Keeps the draws of the data apart from those of the nulls that judge them, which start from the same seeds."""
 PARETO = 1.5
 """Exponent of the planted power law's survival function; that of its density is one more."""
 _real: Any
@@ -75,7 +73,7 @@ def independent(kind: str, neurons: int, square: float, rng: np.random.Generator
 
 def simulated(kind: str, seed: int) -> Halves:
     """One data set."""
-    rng = np.random.default_rng([seed, (*NULLS, *PLANTS).index(kind), APART])
+    rng = np.random.default_rng([seed, (*NULLS, *PLANTS).index(kind), groups.APART])
     sums, half = _real.sums, _real.half
     index = [_real.bands.index(b) for b in BANDS]
     net, weight = sums.net[:, index].copy(), sums.weight[:, index].copy()

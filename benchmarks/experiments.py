@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from groups import APART
 
 from raretok import Study
 from raretok.ablation import DocumentSums
@@ -46,7 +47,7 @@ def real(study: Study, seed: int = 0) -> Real:
 
 def evidence(kind: str, seed: int, real: Real) -> Evidence:
     """The table of one data set that its claim's rule reads."""
-    rng = np.random.default_rng([seed, (*NULLS, *PLANTS).index(kind), 17])  # apart from the nulls that judge it
+    rng = np.random.default_rng([seed, (*NULLS, *PLANTS).index(kind), APART])
     nothing = pd.DataFrame()
     return Evidence(nothing, nothing, nothing, nothing, **_table(kind, seed, real, rng))
 

@@ -17,6 +17,8 @@ from raretok.stats.groups import matchable
 
 NULLS = ("independent", "matched group", "gaussian rows")
 PLANTS = ("factors", "drive against the rest", "communities", "Pareto directions")
+APART = 17
+"""Keeps the draws of the data apart from those of the nulls that judge them, which start from the same seeds."""
 NEURONS, SIZE, DRAWS = 400, 33, 200
 FACTORS = 10
 """Shared by the members of a planted group, each loading on three."""
@@ -42,7 +44,7 @@ def real(study: Study, seed: int = 0) -> Real:
 
 def evidence(kind: str, seed: int, real: Real) -> Evidence:
     """The tables of one data set."""
-    rng = np.random.default_rng([seed, (*NULLS, *PLANTS).index(kind), 17])  # apart from the nulls that judge it
+    rng = np.random.default_rng([seed, (*NULLS, *PLANTS).index(kind), APART])
     a, rows = real.activation.astype(np.float64), real.rows.astype(np.float64)
     group = rng.permutation(NEURONS)[:SIZE]
     if kind == "gaussian rows":

@@ -47,10 +47,8 @@ Only C1 and C8 compare rare targets with others, so exchanged labels make no oth
 """
 
 
-def calibration_table(rules: Collection[str]) -> pd.DataFrame:
-    """A row a rule: share of data sets on which it says *supported*, and of planted ones on which it says *not supported*.
-
-    Columns: ``rule``; one for each kind of data in which one of the claims is untrue (NaN where it is not); ``planted``, ``planted, denied`` (NaN where it was not counted); ``sets`` (of each of the former).
+def calibration_results() -> pd.DataFrame:
+    """Every measured share, by rule and kind of data: ``supported``, ``denied`` (NaN where it was not counted), ``sets``.
 
     Raises:
         RaretokError: the results are missing.
@@ -59,7 +57,18 @@ def calibration_table(rules: Collection[str]) -> pd.DataFrame:
         raise RaretokError(
             f"{RESULTS} is missing: run `make calibration`, or clone the book's repository, it comes with it"
         )
-    found = pd.read_csv(RESULTS).set_index(["id", "data"]).to_dict("index")
+    return pd.read_csv(RESULTS).set_index(["id", "data"])
+
+
+def calibration_table(rules: Collection[str]) -> pd.DataFrame:
+    """A row a rule: share of data sets on which it says *supported*, and of planted ones on which it says *not supported*.
+
+    Columns: ``rule``; one for each kind of data in which one of the claims is untrue (NaN where it is not); ``planted``, ``planted, denied`` (NaN where it was not counted); ``sets`` (of each of the former).
+
+    Raises:
+        RaretokError: the results are missing.
+    """
+    found = calibration_results().to_dict("index")
     kinds = list(dict.fromkeys(kind for rule in rules for kind in RULES[rule][0]))
     rows = []
     for rule in rules:

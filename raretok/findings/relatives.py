@@ -217,16 +217,15 @@ def thresholds(
     for share in shares:
         entropy = shape & (kinds["scale_share"].to_numpy() >= share)
         frequency = (size >= np.quantile(size, 1 - EXTREME)) & (kinds["frequency_share"].to_numpy() >= share)
+        chance = _beside_chance(entropy | frequency, rare)
         rows.append(
             {
                 "mediated share": share,
                 "entropy neurons": int(entropy.sum()),
                 "token-frequency neurons": int(frequency.sum()),
             }
-            | {
-                ("rare-token neurons among them" if k == "both" else k): v
-                for k, v in _beside_chance(entropy | frequency, rare).items()
-            }
+            | {"rare-token neurons among them": chance.pop("both")}
+            | chance
         )
     return pd.DataFrame(rows)
 

@@ -100,7 +100,7 @@ def replacements(kinds: Mapping[str, Halves], seed: int) -> pd.DataFrame:
 def _corrected(
     first: tuple[Float[ndarray, "draw neuron"], ...], second: tuple[Float[ndarray, "draw neuron"], ...]
 ) -> Float[ndarray, " draw"]:
-    """Correlation of two kinds' ranks freed of noise; ``first``, ``second``: centred ranks in either half. NaN where a kind does not agree with itself."""
+    """Correlation of two kinds' ranks freed of noise; ``first``, ``second``: ranks in either half. NaN where a kind does not agree with itself."""
     across = (row_correlation(first[0], second[1]) + row_correlation(second[0], first[1])) / 2
     within = np.maximum(row_correlation(*first), 0) * np.maximum(row_correlation(*second), 0)
     with np.errstate(invalid="ignore", divide="ignore"):
