@@ -18,7 +18,17 @@ from raretok.model.trace import Trace
 from raretok.stats.resampling import ratio
 from raretok.store import code_digest, hash_of
 
-TABLES_BY = ("findings", "stats", "neurons", "experiments", "study", "model/passes", "model/tokens", "model/upstream")
+TABLES_BY = (
+    "findings",
+    "stats",
+    "neurons",
+    "upstream",
+    "experiments",
+    "study",
+    "model/passes",
+    "model/tokens",
+    "model/upstream",
+)
 """The parts of the package that tables come from."""
 
 

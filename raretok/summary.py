@@ -17,7 +17,7 @@ from raretok.study import Study
 KIND = "study"
 PARTS = (
     *("data", "model", "ablation", "stats", "findings", "claims"),
-    *("reading", "measurement", "neurons", "experiments", "study", "summary"),
+    *("reading", "measurement", "neurons", "upstream", "experiments", "study", "summary"),
 )
 """The parts of the package that a summary comes from."""
 Scope = Literal["all", "rank-curve"]
