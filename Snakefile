@@ -3,7 +3,7 @@ import sys
 from pathlib import Path
 from shlex import quote
 
-from raretok.sweep import load_sweep
+from raretok.sweep.spec import load_sweep
 
 # Paths are those in the folder of the results, where Snakemake works.
 OUT = Path()
@@ -17,15 +17,15 @@ REPORTS = {job: [OUT / "reports" / job / f"{chapter}.ipynb" for chapter in JOBS[
 LINES = {}
 for name, job in JOBS.items():
     if job.fetched:
-        LINES.setdefault((job.config.model, job.entry.keep), []).append(name)
+        LINES.setdefault((job.settings.model, job.entry.keep), []).append(name)
 
 
 def room(wildcards):
     """What must be gone before a checkpoint is fetched: the one so many before it."""
     job = JOBS[wildcards.job]
-    line = LINES[job.config.model, job.entry.keep]
+    line = LINES[job.settings.model, job.entry.keep]
     before = line.index(wildcards.job) - PLAN.ahead
-    return OUT / "forgotten" / f"{line[before]}.json" if before >= 0 and not job.entry.keep else []
+    return OUT / "evicted" / f"{line[before]}.json" if before >= 0 and not job.entry.keep else []
 
 
 def needed(wildcards):
@@ -44,7 +44,7 @@ wildcard_constraints:
     chapter="[^/]+",
 
 
-localrules: all, fetch, forget, compare, book
+localrules: all, fetch, evict, compare, book
 
 
 rule all:
@@ -55,7 +55,7 @@ rule all:
         [OUT / "studies" / f"{job}.json" for job in JOBS],
         [REPORTS[job] for job in JOBS],
         OUT / "models.ipynb",
-        [OUT / "forgotten" / f"{name}.json" for line, keep in LINES if not keep for name in LINES[line, keep]],
+        [OUT / "evicted" / f"{name}.json" for line, keep in LINES if not keep for name in LINES[line, keep]],
 
 
 # A checkpoint from the hub, where the sweep asks for it; the hub may be busy, then it is tried again.
@@ -75,22 +75,22 @@ rule fetch:
 
 
 # A part of the ablations of one study.
-rule share:
+rule shard:
     message:
         "ablate {wildcards.part} of {wildcards.job}"
     input:
         needed,
     output:
-        OUT / "shares" / "{job}" / "{part}.done",
+        OUT / "shards" / "{job}" / "{part}.done",
     log:
-        OUT / "logs" / "share" / "{job}" / "{part}.log",
+        OUT / "logs" / "shard" / "{job}" / "{part}.log",
     threads: 2
     resources:
         mem_mb=size("mem_mb"),
         runtime=size("runtime"),
         gpu=size("gpu"),
     shell:
-        "{RUN} share {wildcards.job} {wildcards.part} {WHERE} > {log} 2>&1"
+        "{RUN} shard {wildcards.job} {wildcards.part} {WHERE} > {log} 2>&1"
 
 
 # One study → its tables and verdicts in the store.
@@ -99,7 +99,7 @@ rule measure:
         "measure {wildcards.job}"
     input:
         needed,
-        lambda wildcards: [OUT / "shares" / wildcards.job / f"{part}.done" for part in JOBS[wildcards.job].shares],
+        lambda wildcards: [OUT / "shards" / wildcards.job / f"{part}.done" for part in JOBS[wildcards.job].shards],
     output:
         OUT / "studies" / "{job}.json",
     log:
@@ -132,7 +132,7 @@ rule report:
 
 
 # A checkpoint that was downloaded goes when all is done that needs it.
-rule forget:
+rule evict:
     message:
         "delete {wildcards.job}"
     input:
@@ -140,11 +140,11 @@ rule forget:
         OUT / "studies" / "{job}.json",
         lambda wildcards: REPORTS[wildcards.job],
     output:
-        OUT / "forgotten" / "{job}.json",
+        OUT / "evicted" / "{job}.json",
     log:
-        OUT / "logs" / "forget" / "{job}.log",
+        OUT / "logs" / "evict" / "{job}.log",
     shell:
-        "{RUN} forget {wildcards.job} {WHERE} > {log} 2>&1"
+        "{RUN} evict {wildcards.job} {WHERE} > {log} 2>&1"
 
 
 # All studies side by side.

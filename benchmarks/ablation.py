@@ -1,4 +1,4 @@
-"""How fast and how right each way of ablating is, in one run: `make bench` → `benchmarks/results.json`.
+"""How fast and how right each way of ablating is, in one run: `make bench` → `raretok/measure/benchmarks.json`.
 
 Methods: `hooks` (a forward pass of the whole model for each neuron), `published` (residual, norm, unembedding and cross-entropy anew for
 each pair, in chunks of 20 neurons × 256 tokens; `published+entropy` computes the entropy too), `exact`, `exact+outputs` (entropy,
@@ -27,10 +27,11 @@ from torch import Tensor
 from raretok.ablation import ablate
 from raretok.ablation.certified import Certified
 from raretok.ablation.exact import tile_effects
-from raretok.ablation.identity import baseline, change, footprints
+from raretok.ablation.identity import baseline, logit_attribution, logit_shift
 from raretok.ablation.kernels import can_compile
 from raretok.ablation.outputs import OUTPUTS, log_unigram, tile_outputs
 from raretok.ablation.reference import hooked_effects
+from raretok.measure.checks import RESULTS
 from raretok.model.load import pick_device
 from raretok.model.readout import Readout
 from raretok.model.trace import Trace
@@ -71,12 +72,12 @@ class Task:
 def smollm2(positions: int) -> Task:
     """SmolLM2-135M at seeded positions of windows of its corpus."""
     from raretok import Study
-    from raretok.model.trace import run_trace
+    from raretok.model.forward import run_trace
 
     study = Study(windows=max(24, -(-positions // 252)))
-    trace = run_trace(study.model, study.windows)
+    trace = run_trace(study.inputs.model, study.inputs.windows)
     rows = np.sort(np.random.default_rng(0).permutation(len(trace))[:positions])
-    return task_of(study.model.readout, trace[rows], trace.activation.mean(0), study)
+    return task_of(study.inputs.model.readout, trace[rows], trace.activation.mean(0), study)
 
 
 def pythia_410m_dimensions(positions: int) -> Task:
@@ -149,8 +150,8 @@ def published(task: Task, entropy: bool) -> Found:
 
 def hooks(task: Task) -> Found:
     """One neuron's hooked forward passes over a window; the one without hook is shared by all."""
-    tokens = task.study.windows.tokens[:1]
-    seconds, effects = timed(lambda: hooked_effects(task.study.model, tokens, 7, torch.tensor(0.1)))
+    tokens = task.study.inputs.windows.tokens[:1]
+    seconds, effects = timed(lambda: hooked_effects(task.study.inputs.model, tokens, 7, torch.tensor(0.1)))
     return Found(seconds / 2, effects.numel())
 
 
@@ -158,7 +159,13 @@ def exact(task: Task) -> Found:
     """The exact pass over all neurons."""
     rows = slice(0, CHECKED)
     compiled = can_compile(str(task.mean.device))
-    part = (footprints(task.readout, task.residual), task.residual[rows], task.delta[rows], task.target[rows], compiled)
+    part = (
+        logit_attribution(task.readout, task.residual),
+        task.residual[rows],
+        task.delta[rows],
+        task.target[rows],
+        compiled,
+    )
     seconds, effects = timed(lambda: tile_effects(*part))
     return Found(seconds, effects.numel(), effects)
 
@@ -170,15 +177,15 @@ def exact_outputs(task: Task) -> Found:
     log_q = torch.from_numpy(log_unigram(np.arange(task.readout.vocab), task.readout.vocab)).to(residual.device)
 
     def run() -> Tensor:
-        base = baseline(engine.feet, residual, target, engine.compiled)
-        return tile_outputs(engine, base, change(engine.feet, base, delta), delta, OUTPUTS[1:], log_q)[0]
+        base = baseline(engine.attribution, residual, target, engine.compiled)
+        return tile_outputs(engine, base, logit_shift(engine.attribution, base, delta), delta, OUTPUTS[1:], log_q)[0]
 
     return Found(timed(run)[0], delta.numel())
 
 
 def engine_of(task: Task) -> Certified:
     """The certified pass at the default tolerance."""
-    return Certified(footprints(task.readout, task.residual), 1e-4, can_compile(str(task.mean.device)))
+    return Certified(logit_attribution(task.readout, task.residual), 1e-4, can_compile(str(task.mean.device)))
 
 
 def certified(task: Task) -> Found:
@@ -187,10 +194,12 @@ def certified(task: Task) -> Found:
     residual, delta, target = task.residual, task.delta, task.target
     parts = [slice(k, k + tile) for k in range(0, len(residual), tile)]
     seconds, found = timed(lambda: [engine(residual[p], delta[p], target[p]) for p in parts])
-    share = float(torch.cat([f.exact for f in found]).float().mean())
+    share = float(torch.cat([f.used_fallback for f in found]).float().mean())
     first = parts[0]
-    seconds_baseline, base = timed(lambda: baseline(engine.feet, residual[first], target[first], engine.compiled))
-    moved = change(engine.feet, base, delta[first])
+    seconds_baseline, base = timed(
+        lambda: baseline(engine.attribution, residual[first], target[first], engine.compiled)
+    )
+    moved = logit_shift(engine.attribution, base, delta[first])
     seconds_brackets, _ = timed(lambda: [engine.bracket(base, moved, part) for part in (0, 1)])
     stages = {"baseline": seconds_baseline, "brackets": seconds_brackets}
     stages = {name: s / moved.alpha.numel() * 1e6 for name, s in stages.items()}
@@ -259,12 +268,14 @@ def measure(name: str, method: str, device: str, queue: Any) -> None:
 
 def errors(task: Task, effects: Tensor, bound: Tensor | None) -> dict[str, Any]:
     """Root mean square and largest error against float64 in nats, and how many pairs lie beyond their bound."""
-    feet = footprints(task.readout.to(torch.float64), task.residual.double())
+    attribution = logit_attribution(task.readout.to(torch.float64), task.residual.double())
     compiled = can_compile(str(task.mean.device))
     wrong: list[Tensor] = []
     for k in range(0, len(effects), CHECKED):
         rows = slice(k, k + CHECKED)
-        truth = tile_effects(feet, task.residual[rows].double(), task.delta[rows].double(), task.target[rows], compiled)
+        truth = tile_effects(
+            attribution, task.residual[rows].double(), task.delta[rows].double(), task.target[rows], compiled
+        )
         wrong.append((effects[rows] - truth).abs())
     error = torch.cat(wrong)
     record = {"rms_error": float(error.square().mean().sqrt()), "max_error": float(error.max())}
@@ -316,7 +327,7 @@ def main() -> None:
     """Run every method at all dimensions and write the records."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("results.json"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--only", nargs="*", choices=METHODS, help="methods to run; `published` must be among them")
     arguments = parser.parse_args()
     device = str(pick_device(arguments.device))

@@ -1,4 +1,4 @@
-"""What a study's effects cost for models and texts of many sizes: ``benchmarks/cost.csv``. Run by ``make cost``, on a quiet machine."""
+"""What a study's effects cost for models and texts of many sizes: ``raretok/measure/cost.csv``. Run by ``make cost``, on a quiet machine."""
 
 import json
 import os
@@ -12,11 +12,12 @@ import pandas as pd
 import torch
 
 from raretok import Study
-from raretok.cost import RESULTS
+from raretok.measure.cost import RESULTS
 from raretok.model.load import load_tokenizer
 from raretok.store import Store
 
 WINDOWS = (32, 64, 128)
+EFFECTS = "effects.effects"
 RANDOM = {
     "neox 20M": {"hidden_size": 256, "num_hidden_layers": 6, "intermediate_size": 1024, "num_attention_heads": 4},
     "neox 70M": {"hidden_size": 512, "num_hidden_layers": 6, "intermediate_size": 2048, "num_attention_heads": 8},
@@ -56,10 +57,10 @@ def one(name: str, source: str, corpus: str, windows: int) -> dict[str, object]:
     """Measure one study in this process, in a store of its own that only shares the tokenised text."""
     store = Store()
     study = Study(model=source, corpus=corpus, windows=windows, device="cpu", store=store)
-    place = store.path("effects", study.key)  # the text is tokenised before the clock starts
-    study.measure()
-    [manifest] = [m for folder, m in store.manifests("effects") if folder == place]
-    about = {k: v for k, v in study.sizes().items() if k not in ("architecture", "device")}
+    place = store.path(EFFECTS, study.key(EFFECTS))  # the text is tokenised before the clock starts
+    study.get(EFFECTS)
+    [manifest] = [m for folder, m in store.manifests(EFFECTS) if folder == place]
+    about = {k: v for k, v in study.get("effects.sizes").items() if k not in ("architecture", "device")}
     return {
         "model": name,
         "windows": windows,

@@ -1,12 +1,12 @@
 """Content-addressed results: an entry is a folder that appears whole or not at all, and is checked before it is read.
 
-Layout: ``<root>/<kind>/<key>/`` with the files of the entry and ``manifest.json``, which names every file's SHA-256. An entry
-is written to a temporary folder beside its place and renamed into it, so a kill leaves either nothing or everything. The
-manifest also says what the entry cost: seconds, without those of entries made on the way, and the process's peak memory in MiB.
-The key is a hash of what changes the content, so a stale entry is one that is never asked for again.
+The folder ``<root>/<kind>/<key>/`` holds the files of the entry and ``manifest.json``, which lists the SHA-256 of every
+file. An entry is written to a temporary folder beside its final place and then renamed, so that a killed process leaves
+either nothing or a complete entry. The manifest also records what the entry cost: its seconds, without those of entries
+made on the way, and the process's peak memory in MiB. The key is a hash of everything that determines the content, so a
+stale entry is one that is never asked for again. Beside the hashed inputs, a manifest describes in words what they are.
 """
 
-import ast
 import errno
 import fcntl
 import hashlib
@@ -20,7 +20,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +30,16 @@ from raretok.errors import RaretokError
 
 FOLDER = ".raretok"
 FULL = 1 << 20
-"""Bytes: a disk with less is full; not every library says so itself."""
+"""Bytes; a disk with less free space counts as full, because not every library reports a full disk itself."""
 logger = logging.getLogger(__name__)
 
 
 def default_root() -> Path:
-    """``$RARETOK_STORE``, or ``.raretok`` in the nearest folder upward that has one or holds a book, or here."""
+    """Return the default results folder.
+
+    It is ``$RARETOK_STORE`` if that is set, else ``.raretok`` in the nearest folder upward that has one or holds a
+    book, else ``.raretok`` in the working directory.
+    """
     if named := os.environ.get("RARETOK_STORE"):
         return Path(named)
     here = Path.cwd()
@@ -47,49 +50,33 @@ def default_root() -> Path:
 
 
 def hash_of(inputs: Mapping[str, Any]) -> str:
-    """Key of an entry: SHA-256 of its inputs as canonical JSON, 20 hex digits."""
+    """Return the key of an entry: the first 20 hex digits of the SHA-256 of its inputs as canonical JSON."""
     text = json.dumps(inputs, sort_keys=True, ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
-
-
-@cache
-def code_digest(*parts: str) -> str:
-    """Digest of the package's modules under ``parts``, blind to comments, docstrings and layout.
-
-    A part of every key: results of code that has changed since are not found.
-    """
-    root = Path(__file__).parent
-    digest = hashlib.sha256()
-    for part in parts:
-        for path in sorted((root / part).rglob("*.py")) if (root / part).is_dir() else [root / f"{part}.py"]:
-            tree = ast.parse(path.read_text(encoding="utf-8"))
-            for node in ast.walk(tree):
-                body = getattr(node, "body", None)
-                if (
-                    isinstance(body, list)
-                    and body
-                    and isinstance(body[0], ast.Expr)
-                    and isinstance(body[0].value, ast.Constant)
-                ):
-                    node.body = body[1:]  # type: ignore[attr-defined]
-            digest.update(path.relative_to(root).as_posix().encode() + ast.dump(tree).encode())
-    return digest.hexdigest()[:16]
 
 
 class Store:
     """A folder of entries."""
 
     def __init__(self, root: Path | str | None = None) -> None:
-        """``root``: where the entries are; by default ``default_root()``."""
+        """``root`` is the folder that holds the entries; by default it is ``default_root()``."""
         self.root = Path(root) if root else default_root()
         self._inside = 0.0
 
     def path(self, kind: str, inputs: Mapping[str, Any]) -> Path:
-        """Where the entry of these inputs is, or would be."""
+        """Return the folder in which the entry of these inputs is, or would be."""
         return self.root / kind / hash_of(inputs)
 
-    def entry(self, kind: str, inputs: Mapping[str, Any], build: Callable[[Path], None]) -> Path:
-        """The folder of the entry, built by ``build(folder)`` if it is not there or not intact.
+    def entry(
+        self,
+        kind: str,
+        inputs: Mapping[str, Any],
+        build: Callable[[Path], None],
+        about: Mapping[str, Any] | None = None,
+    ) -> Path:
+        """Return the folder of the entry, which ``build(folder)`` fills if the entry is missing or not intact.
+
+        ``about`` describes in words what the entry is about.
 
         Raises:
             RaretokError: the store cannot be written.
@@ -106,7 +93,7 @@ class Store:
         except OSError as error:
             raise self._unwritable(str(error.strerror)) from None
         try:
-            _write_manifest(draft, inputs, self._timed(build, draft))
+            _write_manifest(draft, inputs, self._timed(build, draft), about or {})
             _put(draft, place)
         except OSError as error:
             if error.errno != errno.ENOSPC and shutil.disk_usage(self.root).free > FULL:
@@ -122,7 +109,7 @@ class Store:
         )
 
     def _timed(self, build: Callable[[Path], None], draft: Path) -> float:
-        """Seconds that an entry took, without those of entries that were made on the way."""
+        """Build an entry and return the seconds that it took, without those of entries that were made on the way."""
         started, outside, self._inside = time.perf_counter(), self._inside, 0.0
         try:
             build(draft)
@@ -132,45 +119,78 @@ class Store:
         return taken - inside
 
     def intact(self, kind: str, inputs: Mapping[str, Any]) -> bool:
-        """Whether the entry of these inputs is there, and all its files are as they were written."""
+        """Whether the entry of these inputs exists and all its files are as they were written."""
         return _fault(self.path(kind, inputs)) is None
 
     def manifests(self, kind: str = "*") -> Iterator[tuple[Path, dict[str, Any]]]:
-        """Folder and manifest of every entry of a kind, or of all, oldest first; drafts and unreadable ones are left out."""
-        found = []
+        """Yield folder and manifest of every entry of a kind, or of all kinds, oldest first.
+
+        Drafts and unreadable entries are left out.
+        """
+        entries = []
         for path in self.root.glob(f"{kind}/*/manifest.json"):
-            with suppress(*UNREADABLE):  # also what another process takes away meanwhile
-                found.append((path.stat().st_mtime_ns, path.parent, _manifest(path.parent)))
-        for _, folder, manifest in sorted(found, key=lambda x: x[:2]):
+            with suppress(*UNREADABLE):  # This covers entries that another process removes meanwhile.
+                entries.append((path.stat().st_mtime_ns, path.parent, _manifest(path.parent)))
+        for _, folder, manifest in sorted(entries, key=lambda x: x[:2]):
             yield folder, manifest
 
+    def content(self, kind: str, inputs: Mapping[str, Any]) -> str | None:
+        """Return a digest of the content of an entry's files; None if there is no such entry.
+
+        Equal content has equal digests, whatever it was computed from.
+        """
+        try:
+            return hash_of(_manifest(self.path(kind, inputs))["files"])
+        except UNREADABLE:
+            return None
+
     def drop(self, kind: str, inputs: Mapping[str, Any]) -> None:
-        """Remove the entry of these inputs, if it is there."""
+        """Remove the entry of these inputs, if it exists."""
         shutil.rmtree(self.path(kind, inputs), ignore_errors=True)
 
-    def table(self, kind: str, inputs: Mapping[str, Any], compute: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-        """A table, computed once and kept as Parquet."""
-        folder = self.entry(kind, inputs, lambda draft: compute().to_parquet(draft / "table.parquet", index=False))
+    def table(
+        self,
+        kind: str,
+        inputs: Mapping[str, Any],
+        compute: Callable[[], pd.DataFrame],
+        about: Mapping[str, Any] | None = None,
+    ) -> pd.DataFrame:
+        """Return a table, which is computed once and kept as Parquet."""
+
+        def build(draft: Path) -> None:
+            compute().to_parquet(draft / "table.parquet", index=False)
+
+        folder = self.entry(kind, inputs, build, about)
         return pd.read_parquet(folder / "table.parquet")
 
     def arrays(
-        self, kind: str, inputs: Mapping[str, Any], compute: Callable[[], dict[str, np.ndarray]]
+        self,
+        kind: str,
+        inputs: Mapping[str, Any],
+        compute: Callable[[], dict[str, np.ndarray]],
+        about: Mapping[str, Any] | None = None,
     ) -> dict[str, np.ndarray]:
-        """Named arrays, computed once and kept as ``.npy`` files (no pickle)."""
+        """Return named arrays, which are computed once and kept as ``.npy`` files (no pickle)."""
 
         def build(draft: Path) -> None:
             for name, array in compute().items():
                 np.save(draft / f"{name}.npy", array, allow_pickle=False)
 
-        folder = self.entry(kind, inputs, build)
+        folder = self.entry(kind, inputs, build, about)
         return {p.stem: np.load(p, allow_pickle=False) for p in sorted(folder.glob("*.npy"))}
 
 
-def _write_manifest(draft: Path, inputs: Mapping[str, Any], seconds: float) -> None:
+def _write_manifest(draft: Path, inputs: Mapping[str, Any], seconds: float, about: Mapping[str, Any]) -> None:
     files = {p.relative_to(draft).as_posix(): _sha256(p) for p in sorted(draft.rglob("*")) if p.is_file()}
     unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / (1 << 20)
-    manifest = {"inputs": dict(inputs), "files": files, "seconds": round(seconds, 3), "peak_mib": round(peak)}
+    manifest = {
+        "about": dict(about),
+        "inputs": dict(inputs),
+        "files": files,
+        "seconds": round(seconds, 3),
+        "peak_mib": round(peak),
+    }
     with (draft / "manifest.json").open("w", encoding="utf-8") as stream:
         json.dump(manifest, stream, indent=1, sort_keys=True)
         stream.flush()
@@ -179,7 +199,10 @@ def _write_manifest(draft: Path, inputs: Mapping[str, Any], seconds: float) -> N
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A draft beside ``path`` that takes its place when the block ends, and goes when it fails: whole or not at all."""
+    """Yield a draft beside ``path``, so that the file is written whole or not at all.
+
+    The draft replaces ``path`` when the block ends and is deleted when the block fails.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield draft
@@ -191,7 +214,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _put(draft: Path, place: Path) -> None:
-    """Rename a draft into its place. An entry that another process put there first stays; a damaged one goes."""
+    """Rename a draft into its place; an entry that another process put there first stays unless it is damaged."""
     while True:
         try:
             draft.rename(place)
@@ -199,7 +222,8 @@ def _put(draft: Path, place: Path) -> None:
         except OSError:
             if not place.is_dir():
                 raise
-        with (place.parent / ".lock").open("w") as lock:  # of two that replace a damaged one, neither takes the other's
+        # The lock keeps two processes that replace the same damaged entry from removing each other's new entry.
+        with (place.parent / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if _fault(place) is None:
                 return
@@ -209,26 +233,26 @@ def _put(draft: Path, place: Path) -> None:
 
 
 UNREADABLE = (OSError, ValueError, RecursionError)
-"""What reading a manifest raises where it is missing or not one."""
+"""The exceptions that reading a manifest raises where the file is missing or is not a manifest."""
 
 
 def _manifest(place: Path) -> dict[str, Any]:
-    """The manifest of an entry; a ``ValueError`` says why it is none, or another's."""
-    found = json.loads((place / "manifest.json").read_text(encoding="utf-8"))
-    if not isinstance(found, dict) or not all(isinstance(found.get(name), dict) for name in ("inputs", "files")):
+    """Read the manifest of an entry; a ``ValueError`` says why it is not a manifest, or that it is another entry's."""
+    manifest = json.loads((place / "manifest.json").read_text(encoding="utf-8"))
+    if not isinstance(manifest, dict) or not all(isinstance(manifest.get(name), dict) for name in ("inputs", "files")):
         raise ValueError("it has no inputs or no files")
-    if not all(isinstance(found.get(name, 0), int | float) for name in ("seconds", "peak_mib")):
+    if not all(isinstance(manifest.get(name, 0), int | float) for name in ("seconds", "peak_mib")):
         raise ValueError("its costs are no numbers")
-    if hash_of(found["inputs"]) != place.name:
+    if hash_of(manifest["inputs"]) != place.name:
         raise ValueError("it is another entry's")
-    return found
+    return manifest
 
 
 def _fault(place: Path) -> str | None:
-    """What is wrong with an entry, None if nothing."""
+    """Describe what is wrong with an entry; None if nothing is."""
     try:
         listed = _manifest(place)["files"]
-        # Only what lies in the folder is read, whatever the manifest names.
+        # Only files that lie in the folder are read, whatever names the manifest lists.
         held = {p.relative_to(place).as_posix(): p for p in place.rglob("*") if p.is_file()}
         for name, sha256 in listed.items():
             if name not in held or _sha256(held[name]) != sha256:

@@ -1,234 +1,315 @@
-"""A study: one model, checkpoint and corpus, measured once; its tables are computed on first call and kept in the store."""
+"""A study binds one model, one checkpoint and one text.
 
+It resolves what declared computations need, computes each of them once, and keeps the results in the store.
+"""
+
+import json
 from collections.abc import Callable, Collection
-from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from raretok.ablation import replaced_by
-from raretok.ablation.audit import audit
-from raretok.claims import CLAIMS, RANK_CURVE, Evidence, judge
-from raretok.data.text import Windows
-from raretok.errors import RaretokError
-from raretok.experiments import Experiments
-from raretok.findings import coactivation, emergence, intervention, prints, regimes, weights
-from raretok.findings.groups import HEADLINE, Activity, Groups
-from raretok.findings.identification import NoControls
-from raretok.model.passes import NoHeads
-from raretok.model.trace import run_trace
-from raretok.stats.nulls import NULLS
-from raretok.stats.resampling import ratio
-from raretok.store import hash_of
+from raretok.data.text import given_text
+from raretok.errors import NotApplicable, RaretokError
+from raretok.graph import NODES, Node, Of, Steps, load_all, node_of
+from raretok.measure.inputs import Inputs
+from raretok.measure.settings import read_settings
+from raretok.model.hub import steps_here
+from raretok.stats.streams import stream
+from raretok.store import Store, hash_of
 
 
-class Study(Experiments):
-    """Tables about one model on one text. ``device`` and ``store`` change no number beyond its bound and are in no key.
+class Study:
+    """Tables about one model on one text.
 
-    >>> Study(model="smollm2-135m", windows=256).identification()  # doctest: +SKIP
+    ``device`` and ``store`` change no number by more than its error bound and are part of no key.
+
+    >>> Study(model="smollm2-135m", windows=256).table("identification.rare_token_neurons")  # doctest: +SKIP
+    >>> Study(model="smollm2-135m", windows=256).identification.rare_token_neurons()  # doctest: +SKIP, the same
+
+    ``settings`` is a ``StudySettings``; ``inputs`` holds the model, text, windows and frequencies, which are read when
+    they are first asked for; ``store`` is the results folder.
     """
 
-    def regimes(self, measure: str = "net") -> pd.DataFrame:
-        """Statistics of the rank curves with intervals and percentiles in the nulls, see ``findings.regimes.regimes``."""
-        start = self.at(0) if self.entry.local_run and 0 in self.entry.steps else None
+    def __init__(
+        self,
+        model: Any = None,
+        corpus: Any = None,
+        *,
+        tokenizer: Any = None,
+        device: str = "auto",
+        store: Store | Path | str | None = None,
+        **settings: Any,
+    ) -> None:
+        """Create a study; no input is read before it is needed.
 
-        def compute() -> pd.DataFrame:
-            untrained = start.halves if start else None
-            return regimes.regimes(self.halves, self.config.seed, measures=(measure,), untrained=untrained)
-
-        return self._table(f"regimes-{measure}", compute, untrained=hash_of(start.key) if start else None)
-
-    def contrasts(self) -> pd.DataFrame:
-        """Rank curve of rare targets against those of the other bands, see ``findings.regimes.contrasts``."""
-        return self._table("contrasts", lambda: regimes.contrasts(self.halves, self.config.seed))
-
-    def tails(self) -> pd.DataFrame:
-        """Power-law fits of the effects, see ``findings.regimes.tails``."""
-        return self._table("tails", lambda: regimes.tails(self.halves, self.config.seed))
-
-    def published(self) -> pd.DataFrame:
-        """What the published estimator says of the rank curves, see ``findings.regimes.published``."""
-        return regimes.published(self.halves)
-
-    def curves(self, nulls: bool = True) -> pd.DataFrame:
-        """Rank curves and, unless left out, those of the nulls, see ``findings.regimes.curves``."""
-        kinds, name = (NULLS, "curves") if nulls else ((), "curves-observed")
-        return self._table(name, lambda: regimes.curves(self.halves, self.config.seed, nulls=kinds))
-
-    def slopes(self) -> pd.DataFrame:
-        """Local slopes of the rank curves, see ``findings.regimes.slopes``."""
-        return regimes.slopes(self.halves)
-
-    # Over training
-
-    def at(self, step: int) -> "Study":
-        """The same study at another checkpoint: the same windows, the same settings."""
-        other = Study(device=self.device, store=self.store, **self.config.model_dump() | {"step": step})
-        if self.entry.local_run:  # one tokenizer and one set of counts for all checkpoints, so one text
-            for name in ("corpus", "tokenizer", "text", "windows", "frequency"):
-                other.__dict__[name] = getattr(self, name)
-        return other
-
-    def over_training(self, table: Callable[["Study"], pd.DataFrame], progress: bool = True) -> pd.DataFrame:
-        """A table of every checkpoint, with the column ``step``; checkpoints where it cannot be made are left out.
+        Args:
+            model: a known name, a path, a hub id, or a causal language model in memory (then with its ``tokenizer``).
+            corpus: a known name, a path, a hub id, a list of documents, or windows of token ids:
+                ``(tokens [window, position], document [window])``.
+            tokenizer: the tokenizer of a model in memory.
+            device: ``auto``, ``cpu``, ``cuda`` …
+            store: the results folder; by default ``$RARETOK_STORE`` or ``.raretok``.
+            settings: further fields of ``StudySettings``.
 
         Raises:
-            RaretokError: the model has no checkpoints, or none at which the table can be made.
+            RaretokError: a setting is unknown or wrongly typed; the message lists the valid ones.
         """
-        steps = self.entry.steps
-        if not steps:
-            raise RaretokError(f"{self.entry.name} has no checkpoints: `raretok models` lists models that have")
-        found: dict[int, pd.DataFrame] = {}
-        for step in tqdm(steps, desc="checkpoints", unit="checkpoint", disable=None if progress else True):
-            with suppress(NoControls):
-                found[step] = table(self.at(step))
-        if not found:
-            raise RaretokError(f"no checkpoint of {self.entry.name} has enough rare targets with controls")
-        return emergence.by_step(found)
+        in_memory = None
+        if model is not None and not isinstance(model, str | Path):
+            if tokenizer is None:
+                raise RaretokError("a model in memory needs its tokenizer: Study(model=model, tokenizer=tokenizer)")
+            in_memory, model = model, f"{type(model).__name__} in memory"
+        text = None
+        if corpus is not None and not isinstance(corpus, str | Path):
+            text = given_text(corpus)
+            corpus = text.name
+            settings |= {} if text.shape is None else dict(zip(("windows", "length"), text.shape, strict=True))
+        named = {k: v for k, v in {"model": model, "corpus": corpus}.items() if v is not None}
+        self.settings = read_settings(**named, **settings)
+        self.store = store if isinstance(store, Store) else Store(store)
+        self.inputs = Inputs(self.settings, device, self.store, (in_memory, tokenizer, text and text.content))
+        self._values: dict[str, Any] = {}
+        self._digests: dict[str, Any] = {}
+        self._reasons: dict[str, str] = {}
+        self._at: dict[int, Study] = {}
 
-    def departures(self) -> pd.DataFrame:
-        """When the rank curve's statistics leave their nulls, see ``findings.emergence.departures``."""
-        return emergence.departures(self.over_training(Study.regimes))
+    def table(self, name: str, **parameters: Any) -> pd.DataFrame:
+        """Return a declared table by name, such as ``regimes.curves``, which is computed if it is not in the store.
+
+        Raises:
+            NotApplicable: the model or the text has no such table; the message says why.
+            RaretokError: there is no table of that name, or no such parameter.
+        """
+        result = self.get(name, **parameters)
+        if not isinstance(result, pd.DataFrame):
+            raise RaretokError(f"{name} is no table but {type(result).__name__}: use study.get({name!r})")
+        return result.copy()
+
+    def __getattr__(self, room: str) -> "Room":
+        """Return a finding by name; its attributes are the finding's computations: ``study.regimes.curves()``."""
+        if not room.startswith("_"):
+            load_all()
+            if any(name.startswith(f"{room}.") for name in NODES):
+                return Room(self, room)
+        raise AttributeError(f"a study has no {room!r}")
+
+    def get(self, wanted: Any, **parameters: Any) -> Any:
+        """Return the value of a declared computation: a table, arrays, or another object that its function returns."""
+        node = node_of(wanted).of(**parameters)
+        if node.kind == "input":
+            return self.inputs.value(node.name)
+        if node.kind == "steps":
+            return self._steps(node)
+        if node.kind == "start":
+            start = self._start()
+            return start.get(node.needs[0]) if start else None
+        if node.kind == "optional":
+            return self._if_applicable(self.get, node)
+        name = _identity(node)
+        if name in self._reasons:
+            raise NotApplicable(self._reasons[name])
+        if name not in self._values:
+            try:
+                self._values[name] = self.keep(node, partial(self._compute, node))
+            except NotApplicable as error:
+                self._reasons[name] = str(error)
+                raise
+        return self._values[name]
+
+    def keep(self, wanted: Any, compute: Callable[[], Any]) -> Any:
+        """Return the stored result of a computation; if there is none, the value of ``compute`` is stored and returned.
+
+        Values of kind ``memory`` are computed each time and not stored.
+        """
+        node = node_of(wanted)
+        if node.kind == "memory":
+            return compute()
+        keeps: Any = self.store.table if node.kind == "table" else self.store.arrays
+        return keeps(node.name, self.key(node), compute, self.about)
+
+    def is_kept(self, wanted: Any) -> bool:
+        """Whether a result is in the store."""
+        node = node_of(wanted)
+        return self.store.content(node.name, self.key(node)) is not None
+
+    def key(self, wanted: Any) -> dict[str, Any]:
+        """Return what determines the content of a result: its code, its parameters, and the content of its needs."""
+        node = node_of(wanted)
+        given = {name: _plain(value) for name, value in node.given.items()}
+        seeded = {"seed", "rng"} & set(node.parameters)
+        return {
+            "code": node.code,
+            "given": given | ({"seed": self.settings.seed} if seeded else {}),
+            "needs": {name: self.digest(need) for name, need in node.arguments.items()},
+        }
+
+    def digest(self, wanted: Any) -> Any:
+        """Return the identity of a value, which for a stored result is the digest of its content.
+
+        Results that are computed from it therefore stay valid if computing it again yields equal content.
+        """
+        node = node_of(wanted)
+        name = _identity(node)
+        if name not in self._digests:
+            self._digests[name] = self._digest(node)
+        return self._digests[name]
+
+    def _digest(self, node: Node) -> Any:
+        if node.kind == "input":
+            return self.inputs.digest(node.name)
+        if node.kind == "steps":
+            need = node.needs[0]
+            return {str(step): self.at(step).digest(need) for step in self._steps(node)}
+        if node.kind == "start":
+            start = self._start()
+            return start.digest(node.needs[0]) if start else None
+        if node.kind == "optional":
+            return self._if_applicable(self.digest, node)
+        key = self.key(node)
+        if node.kind == "memory":
+            return hash_of(key)
+        if (content := self.store.content(node.name, key)) is None:
+            self.get(node)
+            content = self.store.content(node.name, key)
+        return content
+
+    def _if_applicable(self, ask: Callable[[Node], Any], node: Node) -> Any:
+        try:
+            return ask(node.needs[0])
+        except NotApplicable:
+            return None
+
+    def _compute(self, node: Node) -> Any:
+        arguments = {name: self.get(need) for name, need in node.arguments.items()}
+        arguments |= {name: v.study.get(v.wanted) if isinstance(v, Of) else v for name, v in node.given.items()}
+        if "seed" in node.parameters:
+            arguments.setdefault("seed", self.settings.seed)
+        if "rng" in node.parameters:
+            arguments.setdefault("rng", stream(self.settings.seed, node.name))
+        return node.compute(*arguments.values()) if node.judged_by else node.compute(**arguments)
+
+    # Checkpoints
+
+    def at(self, step: int) -> "Study":
+        """Return the same study at another checkpoint, with the same windows and the same other settings."""
+        if step not in self._at:
+            other = Study.__new__(Study)
+            other.settings = self.settings.model_copy(update={"step": step})
+            other.store, other.inputs = self.store, self.inputs.at(step)
+            other._values, other._digests, other._reasons, other._at = {}, {}, {}, self._at
+            self._at[step] = other
+        return self._at[step]
+
+    def over_training(self, wanted: Any, **parameters: Any) -> pd.DataFrame:
+        """Return the tables of all checkpoints as one, with the column ``step``.
+
+        Checkpoints at which the table does not apply are left out and named in ``attrs["skipped"]``.
+
+        Raises:
+            NotApplicable: the model has no checkpoints, or none at which the table can be made.
+        """
+        node = node_of(wanted).of(**parameters)
+        steps = self._steps(Node(node.name, "steps", node.compute, (node,)), progress=True)
+        table = pd.concat([t.assign(step=step) for step, t in steps.items()], ignore_index=True)
+        table.attrs["skipped"] = steps.skipped
+        return table
+
+    def _steps(self, node: Node, progress: bool = False) -> Steps:
+        need, studies = node.needs[0], {step: self.at(step) for step in self.inputs.steps}
+        bar = tqdm(studies.items(), desc="checkpoints", unit="checkpoint", disable=None if progress else True)
+        reasons: dict[int, str | None] = {}
+        for step, study in bar:
+            try:
+                study.digest(need)
+                reasons[step] = None
+            except NotApplicable as error:
+                reasons[step] = str(error)
+            study.release()
+        if not any(reason is None for reason in reasons.values()):
+            raise NotApplicable(f"no checkpoint of {self.inputs.entry.name} has it: {next(iter(reasons.values()))}")
+
+        def value(step: int) -> Any:
+            result = studies[step].get(need)
+            studies[step].release()
+            return result
+
+        return Steps(reasons, value, reasons.get)
+
+    def _start(self) -> "Study | None":
+        entry = self.inputs.entry
+        return self.at(0) if 0 in entry.steps and 0 in steps_here(entry) else None
+
+    def release(self) -> None:
+        """Free the values that are held in memory; stored results stay."""
+        self._values.clear()
+        self.inputs.release()
+
+    # Claims
 
     def claims(self, only: Collection[str] | None = None) -> pd.DataFrame:
-        """The verdict on every claim whose rule applies, or on some, see ``claims.judge``; those over training for the last checkpoint alone."""
-        steps = self.entry.steps
-        whole = self.entry.local_run and 0 in steps and self.config.step in (None, *steps[-1:])
-        wanted = {c.needs for c in CLAIMS if (only is None or c.id in only)}
-        over_training = {"departures", "growth"}
-        tables = {}
-        for name in wanted - (set() if whole else over_training) - {"regimes"}:
-            with suppress(NoControls, NoHeads):
-                tables[name] = getattr(self, name)()
-        rank_curve = (self.regimes(), self.contrasts(), self.tails(), self.published())
-        gated = bool({"coactivation", "across"} & set(tables)) and "W_gate" in self.matrices
-        return judge(Evidence(*rank_curve, **tables, model=self.entry.name, gated=gated), only)
+        """Return the verdicts on all claims, or on some, with a row for each; see ``claims.judge``.
 
-    def verdicts(self) -> pd.DataFrame:
-        """The verdicts at every checkpoint on the claims about the rank curve, and at the last on all, by step."""
-        last = self.entry.steps[-1:]
-        earlier = self.over_training(lambda s: s.claims(RANK_CURVE))
-        return pd.concat([earlier[~earlier["step"].isin(last)], *(self.at(s).claims().assign(step=s) for s in last)])
+        The row of a claim that does not apply says why.
+        """
+        from raretok.claims import judge
 
-    # Groups of neurons
+        return judge(self, only)
 
-    def coactivation(self) -> pd.DataFrame:
-        """Statistics of the groups' activations among control groups, see ``findings.coactivation.coactivation``."""
-        return self._of_groups("coactivation", coactivation.coactivation)
+    @property
+    def about(self) -> dict[str, Any]:
+        """Describe in words what the results are about, and give a digest that all results of a study share."""
+        words = self.inputs.describe()
+        settings = self.settings.model_dump(exclude={"step"})
+        return words | {"study": hash_of({"settings": settings, "weights": self.inputs.weights})}
 
-    def across(self) -> pd.DataFrame:
-        """Boost against suppress neurons, see ``findings.coactivation.across``."""
-        found = self.identification()
-        return self._of_groups("across", lambda a, g, f, seed: coactivation.across(a, found, g, f, seed))
+    def __repr__(self) -> str:
+        """The settings that differ from the defaults, and the results folder."""
+        described = ", ".join(f"{k}={v!r}" for k, v in self.inputs.describe().items())
+        return f"Study({described}; results in {self.store.root})"
 
-    def by_context(self) -> pd.DataFrame:
-        """Rare-target contexts against matched ones, see ``findings.coactivation.by_context``."""
-        return self._of_groups("by-context", lambda a, g, f, seed: coactivation.by_context(a, g, seed))
 
-    def clusters(self) -> pd.DataFrame:
-        """Signed modularity of the groups, see ``findings.coactivation.clusters``."""
-        return self._of_groups("clusters", coactivation.clusters)
+class Room:
+    """The computations of one finding as methods, each of which takes the parameters of its function."""
 
-    def histograms(self) -> pd.DataFrame:
-        """The control groups' distributions, see ``findings.coactivation.histograms``."""
-        return self._of_groups("histograms", coactivation.histograms)
+    def __init__(self, study: Study, name: str) -> None:
+        """Bind the computations to a study; ``name`` is the name of the module that declares them."""
+        self._study, self._name = study, name
 
-    def largest(self, group: str, most: int = 60) -> np.ndarray:
-        """The members of a group with the largest rare-specific effects in half A."""
-        ids = self.groups[group].ids
-        return np.asarray(ids[np.argsort(-self.identification()["s_a"].abs().to_numpy()[ids], kind="stable")][:most])
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        """Return a computation by name."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        node = node_of(f"{self._name}.{name}")
 
-    def pairs(self, group: str) -> pd.DataFrame:
-        """Correlations within the largest of a group, see ``findings.coactivation.pairs``."""
-        return coactivation.pairs(self.activity, self.groups[group].part, self.largest(group), self.config.seed)
+        def value(**parameters: Any) -> Any:
+            result = self._study.get(node, **parameters)
+            return result.copy() if isinstance(result, pd.DataFrame) else result
 
-    def unlinked(self, group: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """A group with nothing in common, see ``findings.coactivation.unlinked``."""
-        return coactivation.unlinked(self.activity, self.groups[group].part, self.groups[group].ids, self.config.seed)
+        return value
 
-    def group_tails(self) -> pd.DataFrame:
-        """Spectra of the groups' weights among control groups, see ``findings.weights.group_tails``."""
-        return self._of_groups("group-tails", lambda a, g, f, seed: weights.group_tails(self.matrices, g, f, seed))
+    def __dir__(self) -> list[str]:
+        """Return the names of the computations."""
+        return sorted(n.partition(".")[2] for n in NODES if n.startswith(f"{self._name}."))
 
-    def _of_groups(
-        self, name: str, compute: Callable[[Activity, Groups, pd.DataFrame, int], pd.DataFrame]
-    ) -> pd.DataFrame:
-        seed = self.config.seed
-        return self._table(name, lambda: compute(self.activity, self.groups, self.features(), seed))
 
-    def tails_over_training(self) -> pd.DataFrame:
-        """``group_tails`` of this checkpoint's ``HEADLINE`` groups at every checkpoint, by step."""
-        return self._followed(
-            "tails-over-training",
-            lambda s, chosen: weights.group_tails(s.matrices, chosen, s.features(), self.config.seed),
-        )
+def _identity(node: Node) -> str:
+    """Name and parameters of a computation, under which a study holds its value in memory."""
+    return f"{node.name} {json.dumps({k: _plain(v) for k, v in node.given.items()}, sort_keys=True)}"
 
-    def rows_over_training(self) -> pd.DataFrame:
-        """Kurtosis and participation of the rows of this checkpoint's ``HEADLINE`` groups at every checkpoint, by step, see ``findings.weights.row_tails``."""
-        return self._followed(
-            "rows-over-training",
-            lambda s, chosen: weights.row_tails(s.matrices, chosen, s.features(), self.config.seed),
-        )
 
-    def coactivation_over_training(self) -> pd.DataFrame:
-        """``coactivation`` of this checkpoint's ``HEADLINE`` groups in rare-target contexts at every checkpoint, by step."""
-        return self._followed(
-            "coactivation-over-training",
-            lambda s, chosen: coactivation.coactivation(
-                s.activity, chosen, s.features(), self.config.seed, contexts=("rare",)
-            ),
-        )
-
-    def _followed(self, name: str, table: Callable[["Study", Groups], pd.DataFrame]) -> pd.DataFrame:
-        chosen = {group: self.groups[group] for group in HEADLINE if group in self.groups}
-        of_all = {"checkpoints": self.checkpoints_digest}
-        return self._table(name, lambda: self.over_training(lambda study: table(study, chosen)), **of_all)
-
-    def growth(self) -> pd.DataFrame:
-        """When the groups' tails become heavier than others', see ``findings.weights.growth``."""
-        return weights.growth(self.tails_over_training())
-
-    def neuron_table(self) -> pd.DataFrame:
-        """All that is known of every neuron, a row each: ``identification``, the columns of ``relatives``, and ``<band>``, ``<band>_low``, ``<band>_high`` (net effects, nats) of some bands."""
-        effects = self.effects()
-        columns = {"net": "", "low": "_low", "high": "_high"}
-        parts = [self.identification(), self.relatives().drop(columns="neuron")]
-        for band in intervention.BANDS:
-            part = effects[effects["band"] == band].sort_values("neuron")[list(columns)].reset_index(drop=True)
-            parts.append(part.rename(columns={c: band + end for c, end in columns.items()}))
-        return pd.concat(parts, axis=1)
-
-    def cards(self, most: int) -> dict[str, pd.DataFrame]:
-        """What the cards of the rare-token neurons show, by name; at most so many neurons: controlled ones by |S| in half A, then published ones."""
-        found = self.identification().sort_values("s_a", key=abs, ascending=False, kind="stable")
-        first = found["controlled"]
-        chosen = pd.concat([found[first], found[found["published"] & ~first]]).head(most)
-        ids = [int(i) for i in chosen["neuron"]]
-        effects, contexts, kinds = self.effects(), self.contexts(ids), self.relatives()
-        tables = {
-            "neurons": chosen,
-            "effects": effects[effects["neuron"].isin(ids)],
-            "relatives": kinds[kinds["neuron"].isin(ids)],
-            "footprint": self.footprint(ids),
-            "contexts": contexts[contexts["rank"] <= 3],
-            "partners": prints.partner_table(self.activity, ids),
-        }
-        if self.entry.local_run:
-            rare = self.over_training(
-                lambda s: pd.DataFrame({"net": ratio(*s.halves.of("rare"))}).rename_axis("neuron").reset_index()
-            )
-            tables["training"] = rare[rare["neuron"].isin(ids)]
-        return tables
-
-    def certificate(self, positions: int = 24) -> pd.DataFrame:
-        """The certified pass against the exact one in float64 at some positions, see ``ablation.audit``."""
-
-        def compute() -> pd.DataFrame:
-            first = Windows(self.windows.tokens[:4], self.windows.document[:4], self.windows.half[:4])
-            trace = run_trace(self.model, first)
-            rows = np.sort(np.random.default_rng(self.config.seed).permutation(len(trace))[:positions])
-            mean = replaced_by(trace.activation, "mean", 0)
-            return audit(self._engine(trace), trace[rows], mean)
-
-        return self._table(f"certificate-{positions}", compute)
+def _plain(value: Any) -> Any:
+    """Return a parameter in the form in which it enters a key."""
+    if isinstance(value, Of):
+        return {"of": value.study.digest(value.wanted)}
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, np.generic):
+        return value.item()
+    return [_plain(v) for v in value] if isinstance(value, list | tuple | set | frozenset) else value

@@ -31,8 +31,8 @@ from transformers import (
 
 from raretok.ablation import replaced_by
 from raretok.data.text import Windows
+from raretok.model.forward import run_trace
 from raretok.model.load import load_model
-from raretok.model.trace import run_trace
 
 # How many inputs each reader of outside files gets: some in the tests, a hundred thousand in `make fuzz`.
 settings.register_profile(

@@ -11,15 +11,19 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from raretok import RaretokError, Study, cost, embedded, export, jobs, report, training, trajectory, verify, workflow
+from raretok import NotApplicable, RaretokError, Study
 from raretok.ablation import ablate
-from raretok.cli import app
+from raretok.book import report
+from raretok.cli import app, export
+from raretok.data import packages as embedded
 from raretok.data import text
-from raretok.findings.identification import NoControls
-from raretok.recipes import RECIPES
+from raretok.measure import cost
+from raretok.shipped import training, trajectory, verify
+from raretok.shipped.recipes import RECIPES
 from raretok.stats.spectra import hill
 from raretok.store import Store
-from raretok.sweep import Sweep, load_sweep
+from raretok.sweep import jobs, workflow
+from raretok.sweep.spec import Sweep, load_sweep
 
 
 def test_an_ablation_names_the_outputs_that_there_are(traced):
@@ -131,12 +135,12 @@ def test_a_run_is_not_taken_up_from_a_state_that_is_not_its_own(tmp_path):
 
 
 def test_a_model_without_controls_at_any_checkpoint_is_told(monkeypatch):
-    def none(_):
-        raise NoControls("none")
+    def none(*_):
+        raise NotApplicable("too few controls")
 
-    monkeypatch.setattr(Study, "at", lambda self, step: self)
-    with pytest.raises(RaretokError, match="no checkpoint of reviews-neox has enough rare targets with controls"):
-        Study(model="reviews-neox", corpus="movie-reviews-heldout").over_training(none)
+    monkeypatch.setattr(Study, "digest", none)
+    with pytest.raises(NotApplicable, match="no checkpoint of reviews-neox has it: too few controls"):
+        Study(model="reviews-neox", corpus="movie-reviews-heldout").over_training("identification.effects")
 
 
 def test_shipped_numbers_that_differ_fail_the_command(monkeypatch):
@@ -172,7 +176,7 @@ def plan(models, corpus_file):
 def test_a_job_that_no_sweep_has_is_told(plan, tmp_path):
     with pytest.raises(RaretokError, match="no study nothing in this sweep: it has gpt2"):
         jobs.run_job("measure", plan, tmp_path, "nothing")
-    with pytest.raises(RaretokError, match="no task nothing: choose from fetch, share, measure"):
+    with pytest.raises(RaretokError, match="no task nothing: choose from fetch, shard, measure"):
         jobs.run_job("nothing", plan, tmp_path, next(iter(plan.jobs())))
 
 
@@ -180,10 +184,10 @@ def test_a_job_without_a_free_gpu_says_so(monkeypatch, tmp_path):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with (
-        jobs.placed(tmp_path, "cuda") as first,
-        jobs.placed(tmp_path, "cuda") as second,
+        jobs.held_device(tmp_path, "cuda") as first,
+        jobs.held_device(tmp_path, "cuda") as second,
         pytest.raises(RaretokError, match="all 2 GPUs are taken by other jobs of this sweep: ask for fewer"),
-        jobs.placed(tmp_path, "cuda"),
+        jobs.held_device(tmp_path, "cuda"),
     ):
         pass
     assert (first, second) == ("cuda:0", "cuda:1")

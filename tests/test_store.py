@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from raretok import RaretokError
-from raretok.store import Store, code_digest, default_root, hash_of
+from raretok.store import Store, default_root, hash_of
 
 TABLE = pd.DataFrame({"neuron": [1, 2], "net": [0.5, -0.25]})
 
@@ -112,19 +112,22 @@ def test_keys_see_every_input_and_no_order():
     assert len({hash_of({"a": v}) for v in (1, "1", 1.5, None, [1])}) == 5
 
 
-def test_the_code_digest_follows_code_and_not_comments(tmp_path, monkeypatch):
-    monkeypatch.setattr("raretok.store.__file__", str(tmp_path / "store.py"))
-    (tmp_path / "part").mkdir()
+def test_equal_content_has_one_digest_whatever_it_was_made_from(tmp_path):
+    store = Store(tmp_path)
+    assert store.content("t", {"a": 1}) is None
+    store.table("t", {"a": 1}, lambda: TABLE)
+    store.table("t", {"a": 2}, lambda: TABLE * 1)
+    store.table("t", {"a": 3}, lambda: TABLE * 2)
+    first, second, third = (store.content("t", {"a": k}) for k in (1, 2, 3))
+    assert first == second != third
 
-    def digest(source):
-        (tmp_path / "part" / "m.py").write_text(source)
-        code_digest.cache_clear()
-        return code_digest("part")
 
-    plain = digest("def f(x):\n    return x + 1\n")
-    assert digest('def f(x):\n    """Doc."""\n    # why\n    return (x + 1)\n') == plain
-    assert digest("def f(x):\n    return x + 2\n") != plain
-    code_digest.cache_clear()
+def test_a_manifest_says_in_words_what_an_entry_is_of_and_words_are_in_no_key(tmp_path):
+    store = Store(tmp_path)
+    store.table("t", {}, lambda: TABLE, {"model": "small"})
+    store.table("t", {}, lambda: pytest.fail("computed again"), {"model": "the same"})
+    [(_, manifest)] = store.manifests()
+    assert manifest["about"] == {"model": "small"}
 
 
 def test_where_results_go(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from raretok import RaretokError
-from raretok.charts import neurons as cards
+from raretok.charts import neuron_cards as cards
 from raretok.charts.claims import verdict_matrix
 from raretok.charts.theme import show_table
 from raretok.model.load import load_model, load_tokenizer

@@ -1,12 +1,13 @@
-"""Effects to second order, each with a proven bracket; what is not narrow enough is done exactly, as far as needed (method §3).
+"""Effects to second order, each with a proven bracket; pairs whose bracket is too wide are done exactly (method §3).
 
-With Y = X − E[X] and e^y = 1 + y + y²ψ(y), ψ(y) = (e^y − 1 − y)/y² increasing, log E[e^X] − E[X] = log1p(Σ p·Y²ψ(Y)). Over any part of
-the vocabulary in which Y lies in [−R₋, R₊],
+With Y = X − E[X] and e^y = 1 + y + y²ψ(y), ψ(y) = (e^y − 1 − y)/y² increasing, log E[e^X] − E[X] = log1p(Σ p·Y²ψ(Y)).
+Over any part of the vocabulary in which Y lies in [−R₋, R₊],
 
     ψ(−R₋)·Σ p·Y²  ≤  Σ p·Y²ψ(Y)  ≤  ψ(R₊)·Σ p·Y².
 
-Two parts are used: the head, a quarter of the types that carries most of the probability, and the tail. A pair goes through three
-stages and leaves when its bracket is narrow enough: both parts to second order; the head exactly; the tail exactly, too.
+The vocabulary has two parts: the head, a quarter of the types that carries most of the probability, and the tail. A
+pair passes through three stages and stops when its bracket is narrow enough: both parts are computed to second order,
+then the head is computed exactly, and then the tail as well.
 """
 
 from dataclasses import dataclass
@@ -16,23 +17,23 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from raretok.ablation.exact import part_sums
-from raretok.ablation.identity import Baseline, Change, Footprints, at_target, baseline, change, reach
+from raretok.ablation.identity import Baseline, LogitAttribution, LogitShift, at_target, baseline, logit_shift, reach
 from raretok.ablation.kernels import bracket, part_square
 from raretok.ablation.rounding import Rounding, calibrate, rounding_of
 
 
 @dataclass(frozen=True)
 class Effects:
-    """Δ in nats of a tile, what each value may be off by, and for which pairs the second order was not enough."""
+    """Δ in nats of a tile, an error bound for each value, and the pairs for which the second order did not suffice."""
 
     value: Float[Tensor, "token neuron"]
     bound: Float[Tensor, "token neuron"]
-    exact: Bool[Tensor, "token neuron"]
+    used_fallback: Bool[Tensor, "token neuron"]
 
 
 @dataclass(frozen=True)
 class PartBracket:
-    """Σ p·Y² over a part, and between what Σ p·(e^Y − 1 − Y) is."""
+    """Σ p·Y² over a part of the vocabulary, with lower and upper bounds of Σ p·(e^Y − 1 − Y)."""
 
     square: Float[Tensor, "token neuron"]
     lower: Float[Tensor, "token neuron"]
@@ -40,18 +41,20 @@ class PartBracket:
 
 
 class Certified:
-    """The pass over tiles of positions; holds what is shared by all tiles."""
+    """The certified pass over tiles of positions, which holds the data that all tiles share."""
 
-    def __init__(self, feet: Footprints, tolerance: float, compiled: bool = False) -> None:
-        """``tolerance``: widest bound, in nats, that is accepted without the exact pass."""
-        self.feet = feet
+    def __init__(self, attribution: LogitAttribution, tolerance: float, compiled: bool = False) -> None:
+        """``tolerance`` is the largest bound, in nats, that is accepted without the exact pass."""
+        self.attribution = attribution
         self.tolerance = tolerance
         self.compiled = compiled
-        self.calibration = calibrate(feet)
-        # In the order of the unembedding, so that rows of types are contiguous for the product.
-        squares = torch.empty(feet.u.shape[::-1], dtype=feet.unembed_low.dtype, device=feet.u.device)
-        for start in range(0, len(feet.u), 64):
-            squares[:, start : start + 64] = feet.u[start : start + 64].square().T
+        self.calibration = calibrate(attribution)
+        # The axes are ordered as [type, neuron], so that blocks of types are contiguous rows for the product.
+        squares = torch.empty(
+            attribution.u.shape[::-1], dtype=attribution.unembed_low.dtype, device=attribution.u.device
+        )
+        for start in range(0, len(attribution.u), 64):
+            squares[:, start : start + 64] = attribution.u[start : start + 64].square().T
         self.squares = squares
 
     def __call__(
@@ -61,51 +64,51 @@ class Certified:
         target: Int[Tensor, " token"],
     ) -> Effects:
         """Effects of all neurons at the positions of one tile."""
-        base = baseline(self.feet, residual, target, self.compiled)
-        return self.settle(base, change(self.feet, base, delta))
+        base = baseline(self.attribution, residual, target, self.compiled)
+        return self.settle(base, logit_shift(self.attribution, base, delta))
 
-    def settle(self, base: Baseline, moved: Change) -> Effects:
-        """Effects of any change α·λ + κ·u of the logits, up to what float32 allows."""
-        rounding = rounding_of(self.feet, self.calibration, base, moved)
+    def settle(self, base: Baseline, moved: LogitShift) -> Effects:
+        """Effects of any change α·λ + κ·u of the logits, as precise as float32 allows."""
+        rounding = rounding_of(self.attribution, self.calibration, base, moved)
         head, tail = (self.bracket(base, moved, part) for part in (0, 1))
         guess = head.square / 2 + tail.square / 2
         moment, bound = _settle(guess, head.lower + tail.lower, head.upper + tail.upper, self.tolerance)
         bound += rounding.of(moment + bound)
         wide = ~(bound <= self.tolerance)
         self._refine(base, moved, rounding, tail, wide, moment, bound)
-        return Effects(moved.mean + moment - at_target(self.feet, base, moved), bound, wide)
+        return Effects(moved.mean + moment - at_target(self.attribution, base, moved), bound, wide)
 
-    def bracket(self, base: Baseline, moved: Change, part: int) -> PartBracket:
+    def bracket(self, base: Baseline, moved: LogitShift, part: int) -> PartBracket:
         """One part of the vocabulary to second order."""
-        feet, sums, where = self.feet, base.parts[part], self.feet.parts[part]
+        attribution, sums, where = self.attribution, base.parts[part], self.attribution.parts[part]
         dtype = base.p.dtype
-        weighted = (base.weighted_low[:, where] @ feet.unembed_low[:, where].T).to(dtype)
+        weighted = (base.weighted_low[:, where] @ attribution.unembed_low[:, where].T).to(dtype)
         square = (base.p_low[:, where] @ self.squares[where]).to(dtype)
-        # Both factors are rounded, and the product (Cauchy and Schwarz, over types and over coordinates).
-        unit = torch.finfo(feet.unembed_low.dtype).eps
-        spread = (sums.lam_square * (base.p[:, where] @ feet.unembed_norm[where].square())).sqrt()
-        off = (unit * spread + unit / 2 * weighted.norm(dim=1))[:, None] * feet.length
+        # This bounds the rounding of both factors and of the product (Cauchy–Schwarz, over types and over coordinates).
+        unit = torch.finfo(attribution.unembed_low.dtype).eps
+        spread = (sums.lam_square * (base.p[:, where] @ attribution.unembed_norm[where].square())).sqrt()
+        off = (unit * spread + unit / 2 * weighted.norm(dim=1))[:, None] * attribution.length
         per_token = (x[:, None] for x in (sums.mass, sums.lam, sums.lam_square))
-        found, off = part_square(
+        y_square, off = part_square(
             self.compiled,
-            feet.low_precision,
+            attribution.low_precision,
             *(moved.alpha, moved.kappa, moved.mean),
             *per_token,
-            *(sums.mean_u, weighted @ feet.gained.T, square, off),
+            *(sums.mean_u, weighted @ attribution.gained.T, square, off),
         )
-        return PartBracket(found, *bracket(self.compiled, found, off, *reach(feet, base, moved, part)))
+        return PartBracket(y_square, *bracket(self.compiled, y_square, off, *reach(attribution, base, moved, part)))
 
     def _refine(
         self,
         base: Baseline,
-        moved: Change,
+        moved: LogitShift,
         rounding: Rounding,
         tail: PartBracket,
         wide: Bool[Tensor, "token neuron"],
         moment: Float[Tensor, "token neuron"],
         bound: Float[Tensor, "token neuron"],
     ) -> None:
-        """Do the head of the wide pairs exactly, and the tail, too, where that is not enough; in place."""
+        """Compute the head of the wide pairs exactly, and the tail as well where needed; works in place."""
         chosen = wide.flatten().nonzero()[:, 0]
         if not len(chosen):
             return
@@ -113,23 +116,23 @@ class Certified:
         token = chosen // wide.shape[1]
         alpha, kappa, mean = (x.flatten()[chosen] for x in (moved.alpha, moved.kappa, moved.mean))
         linear = alpha * sums.lam[token] + kappa * sums.mean_u.flatten()[chosen] - mean * sums.mass[token]
-        exact = part_sums(self.feet, base, moved, 0, chosen, self.compiled)
+        exact = part_sums(self.attribution, base, moved, 0, chosen, self.compiled)
         square, lower, upper = (x.flatten()[chosen] for x in (tail.square, tail.lower, tail.upper))
-        found, off = _settle(
+        refined, off = _settle(
             exact + linear + square / 2, exact + linear + lower, exact + linear + upper, self.tolerance
         )
-        off += rounding.of(found + off, chosen)
+        off += rounding.of(refined + off, chosen)
         last = (~(off <= self.tolerance)).nonzero()[:, 0]
         if len(last):
-            whole = exact[last] + part_sums(self.feet, base, moved, 1, chosen[last], self.compiled)
-            found[last] = torch.log1p(whole)
-            off[last] = rounding.of(found[last], chosen[last])
-        moment.view(-1)[chosen] = found
+            whole = exact[last] + part_sums(self.attribution, base, moved, 1, chosen[last], self.compiled)
+            refined[last] = torch.log1p(whole)
+            off[last] = rounding.of(refined[last], chosen[last])
+        moment.view(-1)[chosen] = refined
         bound.view(-1)[chosen] = off
 
 
 def _settle(guess: Tensor, lower: Tensor, upper: Tensor, tolerance: float) -> tuple[Tensor, Tensor]:
-    """log1p of a guess, moved as far into its bracket as the tolerance asks, and its distance to the farther end."""
+    """log1p of a guess, moved into its bracket as far as the tolerance requires, and its distance to the far end."""
     lowest, highest = torch.log1p(lower.clamp_min(-0.999)), torch.log1p(upper)
     spare = 0.9 * tolerance
     moment = torch.minimum(torch.maximum(torch.log1p(guess), highest - spare), lowest + spare)

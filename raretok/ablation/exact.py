@@ -2,7 +2,8 @@
 
     Δ = μ + log1p(Σ_v p_v · expm1(X_v − μ)) − X_y.
 
-Centred so, small effects keep their digits, and the sum (not negative at the mean, by Jensen) cannot run into −1.
+With this centring, small effects do not suffer from cancellation, and the sum stays away from −1, because it is not
+negative if μ is the mean (Jensen's inequality).
 """
 
 import torch
@@ -11,12 +12,12 @@ from torch import Tensor
 
 from raretok.ablation.identity import (
     Baseline,
-    Change,
-    Footprints,
+    LogitAttribution,
+    LogitShift,
     at_target,
     baseline,
-    change,
-    footprints,
+    logit_attribution,
+    logit_shift,
     reach,
     rescale,
 )
@@ -24,18 +25,23 @@ from raretok.ablation.kernels import VOCAB_BLOCK, doublings_for, pair_sums
 from raretok.model.readout import Readout
 
 JOINT_ROWS = 64
-"""Positions of a group's ablation done at a time."""
+"""Number of positions processed at a time when a group is ablated."""
 
 
 def part_sums(
-    feet: Footprints, base: Baseline, moved: Change, part: int, chosen: Int[Tensor, " pair"], compiled: bool = False
+    attribution: LogitAttribution,
+    base: Baseline,
+    moved: LogitShift,
+    part: int,
+    chosen: Int[Tensor, " pair"],
+    compiled: bool = False,
 ) -> Float[Tensor, " pair"]:
-    """Σ p·expm1(X − μ) over a part of the vocabulary for the chosen pairs, given as places in the flattened arrays."""
-    up, down = (side.flatten()[chosen] for side in reach(feet, base, moved, part))
+    """Σ p·expm1(X − μ) over a part of the vocabulary for the chosen pairs, which index the flattened arrays."""
+    up, down = (side.flatten()[chosen] for side in reach(attribution, base, moved, part))
     alpha, kappa, mean = (x.flatten()[chosen] for x in (moved.alpha, moved.kappa, moved.mean))
     token, neuron = chosen // moved.alpha.shape[1], chosen % moved.alpha.shape[1]
-    where = feet.parts[part]
-    rows = (base.p[:, where], base.lam[:, where], feet.u[:, where])
+    where = attribution.parts[part]
+    rows = (base.p[:, where], base.lam[:, where], attribution.u[:, where])
     sums = torch.empty_like(alpha)
     doublings = doublings_for(torch.maximum(up, down), compiled)
     for count in torch.unique(doublings).tolist():
@@ -51,52 +57,55 @@ def exact_effects(
     delta: Float[Tensor, "token neuron"],
     target: Int[Tensor, " token"],
 ) -> Float[Tensor, "token neuron"]:
-    """Δ[t, i] in nats, the change of the loss at t when neuron i's activation changes by δ[t, i]; any range.
+    """Δ[t, i] in nats, the change of the loss at t when neuron i's activation changes by δ[t, i], of any size.
 
-    The obviously right twin of the certified pass: every pair by the identity, in the dtype of its arguments.
+    This is the simple counterpart of the certified pass, whose correctness is easy to verify: every pair is computed by
+    the identity, in the dtype of the arguments.
     """
-    return tile_effects(footprints(readout, residual), residual, delta, target)
+    return tile_effects(logit_attribution(readout, residual), residual, delta, target)
 
 
 def tile_effects(
-    feet: Footprints,
+    attribution: LogitAttribution,
     residual: Float[Tensor, "token d_model"],
     delta: Float[Tensor, "token neuron"],
     target: Int[Tensor, " token"],
     compiled: bool = False,
 ) -> Float[Tensor, "token neuron"]:
-    """``exact_effects`` with the footprints at hand, compiled or not."""
-    base = baseline(feet, residual, target, compiled)
-    moved = change(feet, base, delta)
+    """``exact_effects`` with precomputed logit attributions, compiled or not."""
+    base = baseline(attribution, residual, target, compiled)
+    moved = logit_shift(attribution, base, delta)
     everything = torch.arange(delta.numel(), device=delta.device)
-    sums = part_sums(feet, base, moved, 0, everything, compiled) + part_sums(feet, base, moved, 1, everything, compiled)
-    return moved.mean + torch.log1p(sums).reshape(delta.shape) - at_target(feet, base, moved)
+    sums = part_sums(attribution, base, moved, 0, everything, compiled) + part_sums(
+        attribution, base, moved, 1, everything, compiled
+    )
+    return moved.mean + torch.log1p(sums).reshape(delta.shape) - at_target(attribution, base, moved)
 
 
 def joint_effects(
-    feet: Footprints,
+    attribution: LogitAttribution,
     residual: Float[Tensor, "token d_model"],
     delta: Float[Tensor, "token member"],
     target: Int[Tensor, " token"],
     members: Int[Tensor, " member"],
 ) -> Float[Tensor, " token"]:
-    """Δ in nats of ablating a group of neurons together: exact, whatever its size, in O(vocab · d_model) for each position.
+    """Exact Δ in nats of ablating a group of neurons together, in O(vocab · d_model) per position for any group size.
 
-    The group moves the residual stream by Σ δ_i·w_i: the identity with one row a position, of that length and direction.
+    The group moves the residual stream by Σ δ_i·w_i, so the rank-one identity applies to this vector at each position.
     """
-    readout, effects = feet.readout, torch.empty_like(residual[:, 0])
+    readout, effects = attribution.readout, torch.empty_like(residual[:, 0])
     for start in range(0, len(residual), JOINT_ROWS):
         k = slice(start, start + JOINT_ROWS)
         step = readout.centre(delta[k] @ readout.w_out[members])
         centred, sigma = readout.centre(residual[k]), readout.scale(residual[k])
         grown = (2 * (centred * step).sum(1) + step.square().sum(1)) / step.shape[1]
         alpha, new_sigma = rescale(readout, sigma, grown)
-        lam = (centred * readout.gain) @ feet.unembed
-        x = alpha[:, None] * lam + (step * readout.gain) @ feet.unembed / new_sigma[:, None]
-        p = (lam / sigma[:, None] + feet.constant).softmax(1)
+        lam = (centred * readout.gain) @ attribution.unembed
+        x = alpha[:, None] * lam + (step * readout.gain) @ attribution.unembed / new_sigma[:, None]
+        p = (lam / sigma[:, None] + attribution.constant).softmax(1)
         mean = (p * x).sum(1)
         moment = torch.log1p((p * torch.expm1(x - mean[:, None])).sum(1))
-        effects[k] = mean + moment - x.gather(1, feet.rank[target[k], None])[:, 0]
+        effects[k] = mean + moment - x.gather(1, attribution.rank[target[k], None])[:, 0]
     return effects
 
 
@@ -107,7 +116,10 @@ def precise_effects(
     target: Int[Tensor, " pair"],
     neuron: Int[Tensor, " pair"],
 ) -> Float[Tensor, " pair"]:
-    """Δ of single pairs in float64, as the loss after less the loss before; the unembedding is never held in float64 whole. Nats; off by about 1e-9 at most."""
+    """Δ of single pairs in nats, computed in float64 as the loss after minus the loss before the ablation.
+
+    The unembedding is converted to float64 in blocks, never as a whole. The error is at most about 1e-9 nats.
+    """
     before = residual.double()
     after = before + delta.double()[:, None] * readout.w_out[neuron].double()
     rows = torch.cat([before, after])

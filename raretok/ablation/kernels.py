@@ -1,7 +1,8 @@
-"""The three inner loops of the ablation passes, compiled where a compiler is at hand and the work is worth it.
+"""The inner loops of the ablation passes, compiled where a compiler is available and the amount of work justifies it.
 
-Each is plain torch code; compiled and uncompiled they give the same numbers up to rounding. ``pair_sums`` is the exact pass,
-one exponential for every (token, neuron, type); the others are what the second-order pass does between matrix products.
+Each is plain torch code that gives the same numbers up to rounding, compiled or not. ``pair_sums`` and ``output_sums``
+are exact passes, with one or two exponentials for every (token, neuron, type); the others are the operations of the
+second-order pass between matrix products.
 """
 
 import logging
@@ -16,22 +17,25 @@ from torch import Tensor
 logger = logging.getLogger(__name__)
 
 WORTH_COMPILING = 10**11
-"""Pairs × types from which on half a minute of compiling is paid back."""
+"""Number of pairs × types above which compilation, which takes half a minute, saves time."""
 REACHES = ((1.0, 1), (2.0, 2), (8.0, 4))
-"""|X − μ| up to which a short exponential with so many doublings is good to float32."""
+"""Bounds on |X − μ|, each with the number of doublings for which a short exponential has float32 precision there."""
 BF16 = (1 + 2**-8) ** 3 - 1 + 2**-9
-"""Relative error of a sum of positive products in bfloat16: two rounded factors, a rounded result, the sum's own roundings."""
+"""Relative error of a sum of positive products in bfloat16.
+
+It covers two rounded factors, the rounded result, and the rounding of the sum itself.
+"""
 VOCAB_BLOCK = 4096
-"""Types summed at a time: short sums round less."""
+"""Number of types summed at a time; short sums have smaller rounding errors."""
 PAIR_BLOCK = 1024
-"""Types of which the rows of a whole tile stay in cache."""
+"""Number of types for which the rows of a whole tile fit in the cache."""
 TYPE_BYTES = 1 << 26
-"""Size of the largest temporary of an uncompiled block of pairs."""
+"""Size in bytes of the largest temporary array of an uncompiled block of pairs."""
 
 
 @cache
 def can_compile(device: str) -> bool:
-    """Whether torch can compile for a device here – a C++ compiler and headers are there – found out by trying once."""
+    """Whether torch can compile for a device on this machine, which needs a C++ compiler and headers; tried once."""
     try:
         return bool((_compiled(_pair_sums)(1, *_example(device)) == 0).all())
     except Exception as error:
@@ -46,7 +50,7 @@ def _example(device: str) -> tuple[Tensor, ...]:
 
 @cache
 def has_bf16(device: str) -> bool:
-    """Whether bfloat16 matrix products are done in hardware."""
+    """Whether the hardware supports bfloat16 matrix products."""
     if device == "cpu":
         return any(getattr(torch.cpu, f"_is_{unit}_supported", bool)() for unit in ("avx512_bf16", "amx_tile"))
     return device == "cuda" and torch.cuda.is_bf16_supported()
@@ -54,7 +58,8 @@ def has_bf16(device: str) -> bool:
 
 @cache
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    # Contraction to fused multiply–add: fewer roundings, and a third less time. Row indices are ours, and valid.
+    # Contraction to fused multiply–add rounds less and saves a third of the time. Row indices need no check: they are
+    # computed by this package.
     options: dict[str, Any] = {"cpp.enable_floating_point_contract_flag": "fast", "assert_indirect_indexing": False}
     return torch.compile(function, dynamic=True, options=options)
 
@@ -71,12 +76,15 @@ def softmax_stats(
     cut: int,
     low: torch.dtype,
 ) -> tuple[Tensor, ...]:
-    """p = softmax(λ/σ + b); λ − E[λ]; p and p·(λ − E[λ]) in the dtype ``low``; then, of the types before ``cut`` and of the
-    others, the sums of p, p·λ and p·λ² and the largest and smallest λ, λ centred."""
+    """Statistics of p = softmax(λ/σ + b).
+
+    Returns p; λ − E[λ]; p and p·(λ − E[λ]) in the dtype ``low``; then, first for the types before ``cut`` and second
+    for the others, the sums of p, p·λ and p·λ² and the largest and smallest λ, where λ is centred.
+    """
     return _run(_softmax_stats, compiled, lam, sigma, constant, cut, low)
 
 
-# no_type_check: run-time checkers wrap functions in what cannot be compiled.
+# no_type_check is needed because run-time type checkers wrap functions in code that cannot be compiled.
 @no_type_check
 def _softmax_stats(lam: Tensor, sigma: Tensor, constant: Tensor, cut: int, low: torch.dtype) -> tuple[Tensor, ...]:
     logits = lam / sigma[:, None] + constant
@@ -94,10 +102,10 @@ def _softmax_stats(lam: Tensor, sigma: Tensor, constant: Tensor, cut: int, low: 
 
 
 def part_square(compiled: bool, low_precision: bool, *arguments: Tensor) -> tuple[Tensor, Tensor]:
-    """Σ p·Y² over a part of the vocabulary, Y = αλ + κu − mean, and by how much its rounded value may be off.
+    """Σ p·Y² over a part of the vocabulary, with Y = αλ + κu − mean, and a bound of its rounding error.
 
-    Arguments, all broadcast over token × neuron: α, κ, mean; the part's sums of p, p·λ, p·λ², p·u, p·λ·u, p·u², the last in low
-    precision or not; and by how much the sum of p·λ·u may be off.
+    The arguments are broadcast over token × neuron: α, κ, mean; the part's sums of p, p·λ, p·λ², p·u, p·λ·u and p·u²,
+    the last in low precision or not; and a bound of the error of the sum of p·λ·u.
     """
     return _run(_part_square, compiled, low_precision, *arguments)
 
@@ -113,10 +121,10 @@ def _part_square(low_precision, alpha, kappa, mean, mass, lam, lam_square, u, la
 
 
 def bracket(compiled: bool, *arguments: Tensor) -> tuple[Tensor, Tensor]:
-    """Between what Σ p·(e^Y − 1 − Y) over a part of the vocabulary is proven to be (method §3).
+    """Proven lower and upper bounds of Σ p·(e^Y − 1 − Y) over a part of the vocabulary (method §3).
 
-    Arguments, all broadcast over token × neuron: Σ p·Y² and by how much its rounded value may be off, and how far Y may lie above
-    and below 0.
+    The arguments are broadcast over token × neuron: Σ p·Y², a bound of its rounding error, and bounds of how far Y lies
+    above and below 0.
     """
     return _run(_bracket, compiled, *arguments)
 
@@ -128,13 +136,16 @@ def _bracket(square: Tensor, off: Tensor, up: Tensor, down: Tensor) -> tuple[Ten
 
 @no_type_check
 def psi(y: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """(e^y − 1 − y) / y², increasing, ½ at 0; by its series where the subtraction would lose digits."""
+    """The increasing function (e^y − 1 − y) / y², ½ at 0; its series is used where cancellation would lose digits."""
     series = 0.5 + y * (1 / 6 + y * (1 / 24 + y * (1 / 120 + y / 720)))
     return torch.where(y.abs() < 0.05, series, (torch.expm1(y) - y) / y.square().clamp_min(1e-30))
 
 
 def doublings_for(far: Float[Tensor, "..."], compiled: bool) -> Int[Tensor, "..."]:
-    """Which of the short exponentials of ``REACHES`` is good for |Y| up to ``far``; 0, the library's own, for any."""
+    """Number of doublings of the short exponential of ``REACHES`` that is precise for |Y| up to ``far``.
+
+    The value 0 stands for the library's own exponential, which has no limit.
+    """
     doublings = torch.zeros_like(far, dtype=torch.long)
     for limit, count in reversed(REACHES if compiled and far.dtype == torch.float32 else ()):
         doublings[far < limit] = count
@@ -153,9 +164,10 @@ def pair_sums(
     kappa: Float[Tensor, " pair"],
     mean: Float[Tensor, " pair"],
 ) -> Float[Tensor, " pair"]:
-    """Σ_v p_v · expm1(α λ_v + κ u_v − mean) of each pair, by blocks of types; fastest with the pairs in order of neuron.
+    """Σ_v p_v · expm1(α λ_v + κ u_v − mean) of each pair, summed in blocks of types.
 
-    ``doublings`` is that of ``REACHES`` for the largest |α λ + κ u − mean|; 0 is for any.
+    It is fastest if the pairs are sorted by neuron. ``doublings`` is the value of ``doublings_for`` for the largest
+    |α λ + κ u − mean|.
     """
     total = torch.zeros_like(alpha)
     for k, w in _blocks(compiled, alpha, p.shape[1]):
@@ -165,7 +177,7 @@ def pair_sums(
 
 
 def _blocks(compiled: bool, pairs: Tensor, types: int) -> Iterator[tuple[slice, slice]]:
-    """Pairs × types in pieces that fit the cache (compiled) or a temporary (not compiled)."""
+    """Split pairs × types into blocks that fit the cache (compiled) or the largest temporary array (not compiled)."""
     block = PAIR_BLOCK if compiled else VOCAB_BLOCK
     step = len(pairs) if compiled else max(1, TYPE_BYTES // (VOCAB_BLOCK * pairs.element_size()))
     for start in range(0, len(pairs), max(step, 1)):
@@ -180,10 +192,11 @@ def _pair_sums(doublings, p, lam, u, token, neuron, alpha, kappa, mean):
 
 
 def output_sums(compiled: bool, doublings: int, *arguments: Tensor) -> Float[Tensor, "sum pair"]:
-    """Σ p·expm1(Y)·f for f = 1, Y, log p, log q, and Σ p·expm1(Z), Y = αλ + κu − mean, Z = Y − along·direction + along_mean.
+    """Σ p·expm1(Y)·f for f = 1, Y, log p, log q, and Σ p·expm1(Z).
 
-    Arguments: p, λ [token, type], u [neuron, type], log p [token, type], log q, direction [type]; then of every pair its token and
-    neuron, α, κ, mean, along, along_mean. ``doublings`` as of ``pair_sums``, for the larger of |Y| and |Z|.
+    Here Y = αλ + κu − mean and Z = Y − along·direction + along_mean. The arguments are p and λ [token, type],
+    u [neuron, type], log p [token, type], log q and direction [type]; then, for every pair, its token and neuron, α, κ,
+    mean, along and along_mean. ``doublings`` is as in ``pair_sums``, for the larger of |Y| and |Z|.
     """
     p, lam, u, log_p, log_q, direction, token, neuron, *of_pair = arguments
     total = p.new_zeros(5, len(token))
@@ -203,7 +216,8 @@ def _output_sums(doublings, p, lam, u, log_p, log_q, direction, token, neuron, a
 
 @no_type_check
 def _expm1(y, doublings):
-    # Taylor's series of expm1(z), |z| ≤ 1/2, then expm1(2z) = q(2 + q): no branch and no integer, all fused.
+    # The Taylor series of expm1(z), |z| ≤ 1/2, is followed by doublings expm1(2z) = q(2 + q). Without branches and
+    # integers, everything can be fused.
     if not doublings:
         return torch.expm1(y)
     z = y / 2**doublings

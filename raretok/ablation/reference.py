@@ -1,4 +1,4 @@
-"""Ablation the slow and obvious way: a forward pass of the whole model with hooks on the last MLP."""
+"""Reference implementation of ablation, slow but simple: a forward pass of the model with hooks on the last MLP."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +21,7 @@ def hooked_effects(
     """Δ in nats at every used position of some windows when one neuron's activation is replaced.
 
     The neuron is replaced at all positions at once: nothing after the last MLP mixes positions, so the loss at a
-    position changes only by its own replacement. In the model's own dtype; two forward passes.
+    position depends only on the replacement there. This takes two forward passes in the model's own dtype.
     """
     return hooked_group_effects(model, tokens, [neuron], replacement[..., None])
 
@@ -33,8 +33,10 @@ def hooked_group_effects(
     replacement: Float[Tensor, "*position member"],
     freeze_scale: bool = False,
 ) -> Float[Tensor, "window used"]:
-    """Δ in nats when the activations of some neurons are replaced together; with ``freeze_scale``, the final norm divides by what
-    it divided by before (the direct effect of Stolfo et al. 2024)."""
+    """Δ in nats when the activations of some neurons are replaced together.
+
+    With ``freeze_scale``, the final norm divides by its unablated scale (the direct effect of Stolfo et al. 2024).
+    """
     ids = torch.from_numpy(tokens.astype("int64")).to(model.device)
     kept: dict[str, Tensor] = {}
 
@@ -52,7 +54,8 @@ def hooked_group_effects(
         unmoved = kept["residual"]
         after = model.bridge.run_with_hooks(ids, fwd_hooks=[(name, replace_activation), (after_block, keep_residual)])
         if freeze_scale:
-            # norm(r) = gain · C r / σ + bias, with σ as it was: the model's own norm of the moved stream, scaled back.
+            # norm(r) = gain · C r / σ + bias with the unablated σ is the model's own norm of the ablated residual
+            # stream, rescaled by the ratio of the scales.
             norm, head = _norm_and_head(model)
             bias = model.readout.bias
             ratio = _scale(model, kept["residual"]) / _scale(model, unmoved)

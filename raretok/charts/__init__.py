@@ -1,1 +1,4 @@
-"""Charts: one module a finding, a table in, an ``alt.Chart`` out; ``theme`` is how they look and how pages draw them."""
+"""Charts, with one module for each finding; a function takes a table and returns an ``alt.Chart``.
+
+The module ``theme`` determines how charts look and how pages draw them.
+"""

@@ -1,21 +1,22 @@
-"""Charts of the method: what the certificate allows against what the error is."""
+"""Charts and tables of the method: the certificate's bounds against the true errors, and the speed of the method."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import altair as alt
 import numpy as np
 import pandas as pd
 
-from raretok.charts.theme import BLUE, GREY, ORANGE, finish
+from raretok.charts.theme import BLUE, GREY, ORANGE, finish, show_table
 
 FLOOR = 1e-9
-"""Nats; smaller values are drawn here."""
+"""Smaller values, in nats, are drawn at this value."""
 
 
-def bounds(audit: pd.DataFrame, tolerance: float, shown: int = 2500) -> alt.LayerChart:
-    """Bound and true error against the size of the effect, for a sample of the pairs of ``Study.certificate``."""
+def bounds(audit: pd.DataFrame, tolerance: float, facts: Mapping[str, str], shown: int = 2500) -> alt.LayerChart:
+    """Plot bound and true error against the size of the effect, for a sample of the pairs of ``checks.certificate``."""
     drawn = audit.sample(min(shown, len(audit)), random_state=0)
-    way = np.where(drawn["exact"], "exponentials", "second order")
+    way = np.where(drawn["used_fallback"], "exponentials", "second order")
     table = drawn.assign(
         effect=drawn["effect"].abs().clip(FLOOR),
         error=drawn["error"].abs().clip(FLOOR),
@@ -35,18 +36,17 @@ def bounds(audit: pd.DataFrame, tolerance: float, shown: int = 2500) -> alt.Laye
         .mark_rule(strokeDash=[4, 4])
         .encode(alt.Y("bound:Q", title=title))
     )
-    beyond = int((audit["error"].abs() > audit["bound"]).sum())
     return finish(
         alt.layer(line, allowed, errors).properties(width="container", height=340),
-        f"{beyond} of {len(audit):,} pairs are further from the truth than their bound",
+        f"{facts['beyond_bound']} of {facts['pairs']} pairs are further from the truth than their bound",
         f"grey: bound of each pair; dashed: tolerance; {len(table):,} pairs drawn",
         "Scatter of true error and of proven bound against the size of the effect, all axes logarithmic.",
     )
 
 
-def errors(audit: pd.DataFrame) -> alt.Chart:
-    """Distribution of the true error of second-order pairs, on a log axis."""
-    size = np.log10(audit.loc[~audit["exact"], "error"].abs().clip(FLOOR))
+def errors(audit: pd.DataFrame, facts: Mapping[str, str]) -> alt.Chart:
+    """Plot the distribution of the true error of second-order pairs on a log axis."""
+    size = np.log10(audit.loc[~audit["used_fallback"], "error"].abs().clip(FLOOR))
     counts, edges = np.histogram(size, bins=np.arange(-9, -2.75, 0.25))
     table = pd.DataFrame({"low": 10 ** edges[:-1], "high": 10 ** edges[1:], "share": counts / max(len(size), 1)})
     chart: Any = (
@@ -64,10 +64,15 @@ def errors(audit: pd.DataFrame) -> alt.Chart:
             ],
         )
     )
-    middle = audit.loc[~audit["exact"], "error"].abs().median()
     return finish(
         chart.properties(width="container", height=220),
-        f"Half of the second-order pairs are within {middle:.0e} nats of the truth",
-        f"{int((~audit['exact']).sum()):,} pairs",
+        f"Half of the second-order pairs are within {facts['ordinary_median']} nats of the truth",
+        f"{facts['second_order_pairs']} pairs",
         "Histogram of the absolute error of the second-order effects on a logarithmic axis.",
     )
+
+
+def speed(benchmarks: pd.DataFrame, caption: str) -> Any:
+    """Show the time, error and memory of every method that computes the effects (``checks.benchmark_table``)."""
+    formats = {"µs per pair": "{:,.2f}", "× published": "{:,.1f}", "limit (µs)": "{:,.2f}"}
+    return show_table(benchmarks, {**formats, "error": "{:.0e}", "peak (MiB)": "{:,.0f}"}, caption)

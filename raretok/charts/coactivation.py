@@ -1,13 +1,15 @@
-"""Charts of co-activation: correlations by community, the strongest links, control groups, and what centring takes away."""
+"""Charts of co-activation: correlations by community, strongest links, control groups, and the effect of centring."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import altair as alt
 import numpy as np
 import pandas as pd
 
-from raretok.charts.claims import place, with_interval
+from raretok.charts.emergence import among_matched
 from raretok.charts.theme import BLUE, GREEN, GREY, ORANGE, PURPLE, finish, rounded, show_table
+from raretok.claims.wording import place, with_interval
 
 STATISTIC_NAMES = {
     "within_r": "correlation within",
@@ -15,20 +17,23 @@ STATISTIC_NAMES = {
     "within_cosine": "uncentred cosine within",
     "rest_cosine": "uncentred cosine with the rest",
     "participation": "participation ratio / n",
-    "components": "components for 95 % / n",
+    "components": "components for 95% / n",
     "information": "multi-information (nats)",
     "between_r": "correlation of boost with suppress",
     "between_cosine": "uncentred cosine of boost with suppress",
 }
 COMMUNITY_COLOURS = [ORANGE, BLUE, GREEN, PURPLE, GREY]
 LINKS = 150
+"""Number of correlations that the network shows."""
+FOLLOWED = ("within_r", "participation", "information")
+"""Statistics that are followed over training."""
+PUBLISHED = ("within_cosine", "rest_cosine", "components")
+"""Statistics that were published."""
 
 
-def heat_map(pairs: pd.DataFrame) -> alt.LayerChart:
-    """Correlations within a group, ordered by community (``coactivation.pairs``)."""
+def heat_map(pairs: pd.DataFrame, facts: Mapping[str, str]) -> alt.LayerChart:
+    """Plot the correlations within a group, ordered by community (``coactivation.pairs``)."""
     shown = pairs.assign(r=pairs["r"].round(3))[["a", "b", "place_a", "place_b", "community", "r"]]
-    count, communities = int(shown["place_a"].max()) + 1, shown["community"].nunique()
-    off = shown[shown["a"] != shown["b"]]
     cells = (
         alt.Chart(shown)
         .mark_rect()
@@ -50,16 +55,25 @@ def heat_map(pairs: pd.DataFrame) -> alt.LayerChart:
     )
     return finish(
         alt.layer(cells, frames).properties(width="container", height=420),
-        f"Correlations of {count} rare-token neurons: mean {off['r'].mean():+.2f}, in {communities} communities",
+        f"Correlations of {facts['shown']} rare-token neurons: mean {facts['pairs_r']}, "
+        f"in {facts['pairs_communities']} communities",
         "rare-target contexts of half B, ordered by community (framed)",
         "Heat map of the correlations between rare-token neurons ordered by community.",
     )
 
 
-def network(pairs: pd.DataFrame) -> alt.LayerChart:
-    """The strongest correlations within a group, its members on a circle in the order of their communities (``coactivation.pairs``)."""
+def strongest_links(pairs: pd.DataFrame, most: int = LINKS) -> pd.DataFrame:
+    """Return the pairs of ``coactivation.pairs`` with the largest absolute correlations, each pair once."""
     upper = pairs[pairs["place_a"] < pairs["place_b"]]
-    strongest = upper.reindex(upper["r"].abs().sort_values(ascending=False).index).head(LINKS)
+    return upper.reindex(upper["r"].abs().sort_values(ascending=False).index).head(most)
+
+
+def network(pairs: pd.DataFrame, facts: Mapping[str, str]) -> alt.LayerChart:
+    """Plot the strongest correlations within a group, with its members on a circle in the order of their communities.
+
+    ``pairs`` is ``coactivation.pairs``; ``facts`` are the chapter's numbers.
+    """
+    strongest = strongest_links(pairs)
     count = int(pairs["place_a"].max()) + 1
 
     def place(k: pd.Series) -> tuple[np.ndarray, np.ndarray]:
@@ -105,17 +119,19 @@ def network(pairs: pd.DataFrame) -> alt.LayerChart:
             tooltip=["neuron", "community"],
         )
     )
-    weakest = float(strongest["r"].abs().min())
     return finish(
         alt.layer(lines, points).properties(width="container", height=420),
-        f"{int((strongest['r'] > 0).sum())} of the {len(strongest)} strongest links are positive",
-        f"|r| ≥ {weakest:.2f}; neurons on a circle in the order of their communities",
+        f"{facts['links_positive']} of the {facts['links']} strongest links are positive",
+        f"|r| ≥ {facts['links_weakest']}; neurons on a circle in the order of their communities",
         "Network of the strongest correlations between rare-token neurons.",
     )
 
 
 def controls(histograms: pd.DataFrame, group: str) -> alt.LayerChart:
-    """Each statistic over control groups, the group's own value marked; the reader chooses the statistic (``coactivation.histograms``)."""
+    """Plot a statistic's distribution over control groups, with the group's own value marked.
+
+    The reader chooses the statistic. ``histograms`` is ``coactivation.histograms``.
+    """
     shown = histograms[histograms["group"] == group].assign(statistic=lambda t: t["statistic"].map(STATISTIC_NAMES))
     shown = rounded(shown, ["from", "to", "observed"], 4)
     names = list(dict.fromkeys(shown["statistic"]))
@@ -148,9 +164,10 @@ def controls(histograms: pd.DataFrame, group: str) -> alt.LayerChart:
 
 
 def centring(histograms: pd.DataFrame) -> alt.Chart:
-    """Pairs of neurons by uncentred cosine and by correlation, as observed and with nothing in common; the reader chooses model and statistic.
+    """Plot the distribution of cosine or correlation over pairs of neurons, as observed and with permuted activations.
 
-    ``histograms``: tables of ``coactivation.unlinked`` with a column ``model``.
+    The cosine is uncentred. The reader chooses the model and the statistic. ``histograms`` are tables of
+    ``coactivation.permuted_histograms`` with a column ``model``.
     """
     shown = histograms[histograms["share"] > 0]
     chosen = [
@@ -160,7 +177,7 @@ def centring(histograms: pd.DataFrame) -> alt.Chart:
             ("model", list(dict.fromkeys(shown["model"]))),
         )
     ]
-    kinds = ["observed", "unlinked"]
+    kinds = ["observed", "permuted"]
     chart = (
         alt.Chart(shown)
         .transform_filter("datum.statistic == centring_statistic && datum.model == centring_model")
@@ -176,16 +193,66 @@ def centring(histograms: pd.DataFrame) -> alt.Chart:
     return finish(
         chart.add_params(*chosen).properties(width="container", height=240),
         "Pairs of neurons, as observed and with nothing in common",
-        "unlinked: each neuron's activations moved to random positions; choose below",
+        "permuted: each neuron's activations moved to random positions; choose below",
         "Distribution over pairs of neurons of uncentred cosine or correlation, observed and with activations moved to random positions.",
     )
 
 
+def over_training(table: pd.DataFrame, statistic: str, facts: Mapping[str, str]) -> alt.LayerChart:
+    """Plot a statistic of one group at every checkpoint among those of matched groups.
+
+    ``table`` is ``coactivation.statistics_over_training``.
+    """
+    rows = table[table["statistic"] == statistic]
+    return among_matched(rows, STATISTIC_NAMES[statistic], facts[f"{statistic}_at_end"])
+
+
+def published_table(statistics: pd.DataFrame) -> Any:
+    """Show the published statistics of the published groups in rare-target contexts (``coactivation.statistics``)."""
+    shown = statistics[(statistics["context"] == "rare") & statistics["group"].str.startswith("published")]
+    shown = shown[shown["statistic"].isin(PUBLISHED)]
+    shown = shown.assign(statistic=shown["statistic"].map(STATISTIC_NAMES))[
+        ["group", "size", "statistic", "estimate", "random"]
+    ]
+    return show_table(
+        shown.rename(columns={"random": "percentile in random groups"}),
+        {"estimate": "{:.3f}", "percentile in random groups": "{:.3f}"},
+        "The published groups in rare-target contexts, as published",
+    )
+
+
+def context_table(by_context: pd.DataFrame, group: str) -> Any:
+    """Compare statistics of a group in rare-target contexts with those in matched ones
+    (``coactivation.by_context``)."""
+    rows = by_context[by_context["group"] == group].to_dict("records")
+    shown = [
+        {"statistic": STATISTIC_NAMES[r["statistic"]], "rare": r["rare"], "matched": r["matched"]}
+        | {"difference [95%]": with_interval(r["difference"], r["low"], r["high"]), "p": r["p"]}
+        for r in rows
+    ]
+    caption = (
+        "Rare-target contexts against contexts of common targets that are as hard; "
+        "p by exchanging the labels in random documents"
+    )
+    return show_table(pd.DataFrame(shown), {"rare": "{:.3f}", "matched": "{:.3f}", "p": "{:.3f}"}, caption)
+
+
+def cluster_table(clusters: pd.DataFrame) -> Any:
+    """Show the modularity of every group at every resolution among its nulls (``coactivation.clusters``)."""
+    nulls = {f"{kind}_z": f"{kind}: z" for kind in ("random", "matched", "shuffled")}
+    shown = clusters[["group", "size", "resolution", "q", "communities", *nulls]]
+    return show_table(
+        shown.rename(columns={"q": "Q"} | nulls),
+        {"resolution": "{:.1f}", "Q": "{:.3f}"} | dict.fromkeys(nulls.values(), "{:+.1f}"),
+        "Signed modularity of the groups, and how many standard deviations it lies above each null",
+    )
+
+
 def complete_table(coactivation: pd.DataFrame, across: pd.DataFrame) -> Any:
-    """Every statistic of every group in every context: estimate, interval, and percentile in control groups."""
+    """Show every statistic of every group in every context with its interval and its percentile in control groups."""
     rows = [
         {"group": r["group"], "n": r["size"], "context": r["context"], "statistic": STATISTIC_NAMES[r["statistic"]]}
-        | {"estimate [95 %]": with_interval(r["estimate"], r["low"], r["high"])}
+        | {"estimate [95%]": with_interval(r["estimate"], r["low"], r["high"])}
         | {"random": place(r["random"]), "matched": place(r["matched"])}
         for r in (*coactivation.to_dict("records"), *across.to_dict("records"))
     ]

@@ -1,16 +1,20 @@
-"""Charts of the text: Zipf's curve with the bands, and how hard each frequency tenth is."""
+"""Charts of the corpus: Zipf's curve with the bands, the loss by frequency tenth, type samples, and the model card."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import altair as alt
 import pandas as pd
 
-from raretok.charts.theme import BAND_COLOURS, finish, log_ranks
+from raretok.charts.theme import BAND_COLOURS, finish, log_ranks, show_table
 from raretok.data.frequency import DECILES
+from raretok.measure.inputs import Inputs
 
 _BANDS = ["rare", "between", "common"]
 
 
-def zipf(types: pd.DataFrame) -> alt.LayerChart:
-    """Count against rank of every type of ``Study.types``, coloured by band; log–log."""
+def zipf(types: pd.DataFrame, facts: Mapping[str, str]) -> alt.LayerChart:
+    """Plot count against rank of every type of ``corpus.types`` on log–log axes, coloured by band."""
     shown = types.set_index("rank").loc[log_ranks(len(types))].reset_index()
     edges = types[types["band"] != "between"].groupby("band")["rank"].agg(["min", "max"])
     rules = pd.DataFrame(
@@ -28,17 +32,57 @@ def zipf(types: pd.DataFrame) -> alt.LayerChart:
         )
     )
     lines = alt.Chart(rules).mark_rule(strokeDash=[4, 4]).encode(x, tooltip="edge")
-    total, rare = types["count"].sum(), types[types["band"] == "rare"]
     return finish(
         alt.layer(lines, points).properties(width="container"),
         "Most types are rare, most tokens are not",
-        f"{len(types):,} types; the rarest {len(rare):,} make up {rare['count'].sum() / total:.1%} of {total:,} tokens",
+        f"{facts['types']} types; the rarest {facts['rare_types']} make up {facts['rare_mass']} of {facts['tokens']} tokens",
         "Occurrences against rank of the token types, both on log axes, with the rare and the common band marked.",
     )
 
 
-def difficulty(bands: pd.DataFrame) -> alt.LayerChart:
-    """Mean loss by frequency tenth (``Study.bands``), with the rare, matched and common bands as levels."""
+def type_samples(types: pd.DataFrame, seed: int, most: int = 24) -> Any:
+    """Show a seeded sample of the rare types and one of the common types of ``corpus.types``."""
+    rows = []
+    for band in ("rare", "common"):
+        part = types[types["band"] == band]
+        drawn = part.sample(min(most, len(part)), random_state=seed)
+        rows.append({"band": band, "types": "  ".join(f"“{text}”" for text in drawn["text"])})
+    return show_table(pd.DataFrame(rows), caption="␣ is a leading space, ⏎ a line break", wrap=True)
+
+
+def band_table(bands: pd.DataFrame) -> Any:
+    """Show the content of each band of ``effects.bands``."""
+    names = {"targets": "stands for", "effective": "effective number", "loss": "mean loss (nats)"}
+    counts = dict.fromkeys(("ablated", "documents", "types"), "{:,}")
+    sizes = dict.fromkeys(("stands for", "effective number"), "{:,.0f}")
+    caption = "Positions by band; “input”: by the token that is read there, not the one predicted"
+    return show_table(bands.rename(columns=names), {**counts, **sizes, "mean loss (nats)": "{:.2f}"}, caption)
+
+
+def model_card(inputs: Inputs) -> Any:
+    """Show the origin and the sizes of a study's model."""
+    entry, model, step = inputs.entry, inputs.model, inputs.settings.step
+    card = {
+        "name": entry.name,
+        "source": f"{entry.package.distribution} (package registry)" if entry.package else entry.source,
+        "parameters": entry.parameters,
+        "licence": entry.licence,
+        "checkpoint": "final" if step is None else f"step {step}",
+        "layers": str(model.bridge.cfg.n_layers),
+        "width of the residual stream (d_model)": str(model.bridge.cfg.d_model),
+        "neurons of the last MLP layer (d_mlp)": str(model.readout.neurons),
+        "vocabulary": f"{model.readout.vocab:,}",
+        "final norm": "LayerNorm" if model.readout.centred else "RMSNorm",
+        "identity of the weights": inputs.weights[:16],
+        "note": entry.note or "–",
+    }
+    return show_table(
+        pd.DataFrame({"property": list(card), "value": list(card.values())}), None, "Model card", wrap=True
+    )
+
+
+def difficulty(bands: pd.DataFrame, facts: Mapping[str, str]) -> alt.LayerChart:
+    """Plot the mean loss by frequency tenth (``effects.bands``), with the rare, matched and common bands as levels."""
     tenths = bands[bands["band"].isin(DECILES)].assign(decile=range(1, len(DECILES) + 1))
     levels = bands[bands["band"].isin(["rare", "matched", "common"])]
     y = alt.Y("loss:Q", title="mean loss (nats)")
@@ -60,10 +104,9 @@ def difficulty(bands: pd.DataFrame) -> alt.LayerChart:
         "band:N", scale=alt.Scale(domain=domain, range=[BAND_COLOURS[b] for b in domain]), title="mean of a band"
     )
     rules = alt.Chart(levels).mark_rule(size=2).encode(y, colour, tooltip=["band", alt.Tooltip("loss", format=".2f")])
-    loss = bands.set_index("band")["loss"]
     return finish(
         alt.layer(bars, rules).resolve_scale(color="independent").properties(width="container", height=240),
-        f"Rare targets cost {loss['rare']:.1f} nats, common ones {loss['common']:.1f}",
+        f"Rare targets cost {facts['rare_loss']} nats, common ones {facts['common_loss']}",
         "so they are compared with common targets that are as hard: the matched band",
         "Mean loss in nats for ten tenths of the token mass from the rarest targets to the most frequent, and for three bands.",
     )

@@ -1,10 +1,14 @@
-"""Charts of training: the rank curve by checkpoint, every statistic over steps, and the neurons on their way to the top."""
+"""Charts of training: the rank curve by checkpoint, every statistic over steps, and the ranks of the later leaders."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from raretok.charts.regimes import STATISTIC_NAMES
-from raretok.charts.theme import BAND_COLOURS, BLUE, GREEN, GREY, ORANGE, finish, rounded
+from raretok.charts.theme import BAND_COLOURS, BLUE, GREEN, GREY, ORANGE, finish, rounded, show_table
 from raretok.stats.rankcurve import HEAD
 
 _STEP = alt.Scale(type="symlog", constant=8)
@@ -13,14 +17,14 @@ _LOG = alt.Scale(type="log", nice=False)
 
 
 def training_step() -> alt.X:
-    """The horizontal axis of training steps, 0 included."""
+    """Return the horizontal axis of training steps, which includes step 0."""
     return alt.X("step:Q", scale=_STEP, axis=_STEP_AXIS, title="training step")
 
 
 def rank_curves(curves: pd.DataFrame) -> alt.LayerChart:
-    """The rank curve of each checkpoint, with a slider; the last stays as a grey line.
+    """Plot the rank curve of each checkpoint with a slider; the last one is always shown as a grey line.
 
-    ``curves``: tables of ``Study.curves(nulls=False)`` by step.
+    ``curves`` is ``regimes.curves`` by step; its nulls are not needed.
     """
     part = curves[(curves["form"] == "published") & (curves["measure"] == "net") & (curves["band"] != "matched")]
     part = part[["step", "band", "rank", "value"]].copy()
@@ -66,10 +70,10 @@ def rank_curves(curves: pd.DataFrame) -> alt.LayerChart:
     )
 
 
-def statistic(table: pd.DataFrame, since: pd.DataFrame, name: str) -> alt.LayerChart:
-    """One statistic over training: estimate with 95 % interval, range of the nulls, a line for each seed.
+def statistic(table: pd.DataFrame, name: str, facts: Mapping[str, str]) -> alt.LayerChart:
+    """Plot one statistic over training: the estimate with its 95% interval and nulls' range, with a line for each seed.
 
-    ``table``: ``Study.regimes`` by step with a column ``seed``; ``since``: ``emergence.departures``.
+    ``table`` is ``regimes.statistics`` by step with a column ``seed``; ``facts`` are the chapter's numbers.
     """
     here = table[(table["band"] == "rare") & (table["measure"] == "net") & (table["form"] == "controlled")]
     here = here[here["statistic"] == name].dropna(subset=["estimate"]).assign(seed=lambda x: x["seed"].astype(str))
@@ -92,19 +96,17 @@ def statistic(table: pd.DataFrame, since: pd.DataFrame, name: str) -> alt.LayerC
         colour,
         tooltip=["step", "seed", *(alt.Tooltip(c, format=".3f") for c in ("estimate", "low", "high"))],
     )
-    starts = since.set_index("statistic")["first_step"].to_dict()
-    start = starts.get(name, float("nan"))
-    told = f"outside its nulls from step {start:,.0f} on" if start == start else "inside its nulls at the last step"
+    departure = facts.get(f"{name}_departure", "")
     return finish(
         alt.layer(null, ribbon, line).properties(width="container", height=130),
-        f"{title[0].upper()}{title[1:]}" + (f": {told}" if name in starts else ""),
-        "ribbon: 95 % interval; grey: 95 % of the nulls",
+        f"{title[0].upper()}{title[1:]}" + (f": {departure}" if departure else ""),
+        "ribbon: 95% interval; grey: 95% of the nulls",
         f"{title} of the rare curve over training steps with its interval and the range of its nulls.",
     )
 
 
-def stability(table: pd.DataFrame) -> alt.Chart:
-    """How much of the last checkpoint's order is there already (``emergence.stability``)."""
+def stability(table: pd.DataFrame, facts: Mapping[str, str]) -> alt.Chart:
+    """Plot how far the order of the neurons at each checkpoint agrees with the last order (``emergence.stability``)."""
     names = {
         "next": "rank correlation with the next checkpoint",
         "last": "with the last",
@@ -112,7 +114,6 @@ def stability(table: pd.DataFrame) -> alt.Chart:
     }
     long = table.melt("step", list(names), "what", "value").dropna()
     long["what"] = long["what"].map(names)
-    settled = table[table["leaders"] >= 0.5]["step"].min()
     chart = (
         alt.Chart(long)
         .mark_line(point=True)
@@ -130,14 +131,14 @@ def stability(table: pd.DataFrame) -> alt.Chart:
     )
     return finish(
         chart.properties(width="container", height=220),
-        f"Half of the neurons that lead at the end are among the leaders at step {settled:,}",
+        f"Half of the neurons that lead at the end are among the leaders at step {facts['settled']}",
         "net effects on rare targets, all documents",
         "Rank correlation between checkpoints and share of the final leading neurons over training steps.",
     )
 
 
 def bump(table: pd.DataFrame) -> alt.LayerChart:
-    """Rank of the last checkpoint's leaders over training (``emergence.followed``)."""
+    """Plot the ranks of the last checkpoint's leaders over training (``emergence.rank_trajectories``)."""
     table = table.assign(neuron=table["neuron"].astype(str))
     names = list(table[table["step"] == table["step"].max()].sort_values("rank")["neuron"])
     picked = alt.selection_point(fields=["neuron"], bind="legend")
@@ -158,39 +159,46 @@ def bump(table: pd.DataFrame) -> alt.LayerChart:
     )
 
 
-def onsets(table: pd.DataFrame, steps: list[int]) -> alt.Chart:
-    """Since which step the last checkpoint's rare-token neurons have been so (``emergence.onsets``)."""
-    counts = table["since"].value_counts()
-    shown = pd.DataFrame({"step": [f"{s:,}" for s in steps], "neurons": [int(counts.get(float(s), 0)) for s in steps]})
+def onsets(table: pd.DataFrame, steps: list[int], facts: Mapping[str, str]) -> alt.Chart:
+    """Plot since which steps the last checkpoint's rare-token neurons have been rare-specific
+    (``emergence.onsets``)."""
+    order = [f"{step:,}" for step in steps]
+    shown = pd.DataFrame({"step": [f"{step:,.0f}" for step in table["since"].dropna()]})
     chart = (
         alt.Chart(shown)
         .mark_bar(color=ORANGE)
         .encode(
             alt.X(
                 "step:N",
-                sort=None,
+                scale=alt.Scale(domain=order),
                 title="step since which the effect has been rare-specific",
                 axis=alt.Axis(labelAngle=0),
             ),
-            alt.Y("neurons:Q", title="neurons", axis=alt.Axis(tickMinStep=1)),
-            tooltip=["step", "neurons"],
+            alt.Y("count():Q", title="neurons", axis=alt.Axis(tickMinStep=1)),
+            tooltip=["step:N", alt.Tooltip("count():Q", title="neurons")],
         )
     )
-    middle = table["since"].quantile(0.5, interpolation="higher")
+    middle = facts["since"]
+    title = f"Half of the final rare-token neurons have kept the sign of S since step {middle}"
+    if middle == "none":
+        title = "Half of the final rare-token neurons have no step since which S has kept its sign"
+    if facts["final"] == "0":
+        title = "The last checkpoint has no rare-token neurons"
     return finish(
         chart.properties(width="container", height=180),
-        f"Half of the final rare-token neurons have kept the sign of S since step {middle:,.0f}"
-        if middle == middle
-        else "The last checkpoint has no rare-token neurons",
-        f"{len(table)} rare-token neurons of the last checkpoint: from this step on the 95 % interval of S keeps their sign",
+        title,
+        f"{facts['final']} rare-token neurons of the last checkpoint: from this step on the 95% interval of S keeps "
+        "their sign"
+        + ("" if facts["never"] == "0" else f"; {facts['never']}, where it holds 0 at the end, are left out"),
         "Histogram of the training step since which each final rare-token neuron has been rare-specific.",
     )
 
 
-def among_matched(table: pd.DataFrame, name: str) -> alt.LayerChart:
-    """A statistic of the final rare-token neurons at every checkpoint, among matched groups.
+def among_matched(table: pd.DataFrame, name: str, above: str) -> alt.LayerChart:
+    """Plot a statistic of the final rare-token neurons at every checkpoint among those of matched groups.
 
-    ``table``: ``step``, ``estimate``, ``matched`` (percentile), ``matched_low``, ``matched_high``; ``name``: of the statistic.
+    The columns of ``table`` are ``step``, ``estimate``, ``matched`` (percentile), ``matched_low`` and ``matched_high``.
+    ``name`` is the name of the statistic; ``above`` is its percentile among matched groups at the last step, as text.
     """
     base = alt.Chart(table[["step", "estimate", "matched", "matched_low", "matched_high"]])
     scale = alt.Scale(zero=False)
@@ -202,10 +210,45 @@ def among_matched(table: pd.DataFrame, name: str) -> alt.LayerChart:
         alt.Y("estimate:Q", scale=scale),
         tooltip=["step", alt.Tooltip("estimate", format=".3g"), alt.Tooltip("matched", format=".3f")],
     )
-    last = table.sort_values("step").iloc[-1]
     return finish(
         alt.layer(ribbon, line).properties(width="container", height=170),
-        f"{name[0].upper()}{name[1:]}: at the last step above {last['matched']:.0%} of matched groups",
-        "orange: the neurons that are rare-token neurons at the end; ribbon: the middle 95 % of matched groups",
+        f"{name[0].upper()}{name[1:]}: at the last step above {above} of matched groups",
+        "orange: the neurons that are rare-token neurons at the end; ribbon: the middle 95% of matched groups",
         f"{name} of the final rare-token neurons over training, with the range of matched groups.",
     )
+
+
+def departure_table(departures: pd.DataFrame) -> Any:
+    """Show when each statistic of the rare curve leaves its nulls (``emergence.departures``)."""
+    columns = {
+        "statistic": "statistic",
+        "outside_at_start": "outside at step 0",
+        "first_step": "outside for good from step",
+        "null": "percentile at the end",
+    }
+    names, first = departures["statistic"].map(STATISTIC_NAMES), departures["first_step"].map(_step_or_none)
+    shown = departures.assign(statistic=names, first_step=first)[list(columns)]
+    return show_table(
+        shown.rename(columns=columns),
+        {"percentile at the end": "{:.3f}"},
+        "When each statistic of the rare curve leaves its nulls; the percentile is that in the null it is closest to",
+    )
+
+
+def _step_or_none(step: float) -> str:
+    return f"{step:,.0f}" if np.isfinite(step) else "none"
+
+
+def published_answers(verdicts: pd.DataFrame) -> Any:
+    """Show by step whether the published estimator of each claim alone says yes.
+
+    ``verdicts`` are tables of ``Study.claims`` with a column ``step``.
+    """
+    answers = verdicts.pivot(index="id", columns="step", values="published_says").replace("yes (fixed)", "yes")
+    answers = answers.reindex(list(dict.fromkeys(verdicts["id"]))).fillna("–")
+    shown = answers.rename(columns=lambda step: f"{step:,}").rename_axis(columns=None).reset_index(names="claim")
+    caption = (
+        "By training step: whether the published estimator alone says yes "
+        "(for C2 to C4 it always does, its boundaries are fixed)"
+    )
+    return show_table(shown, caption=caption)

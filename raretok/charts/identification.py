@@ -1,12 +1,15 @@
 """Charts of the identification: reliability, rank table, contrast, dose–response and the two definitions."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import altair as alt
 import numpy as np
 import pandas as pd
 
-from raretok.charts.theme import BAND_COLOURS, BLUE, GREEN, GREY, ORANGE, finish, log_ranks
+from raretok.charts.neuron_cards import link
+from raretok.charts.theme import BAND_COLOURS, BLUE, GREEN, GREY, ORANGE, finish, log_ranks, show_table
 from raretok.data.frequency import DECILES
-from raretok.stats.rankcurve import HEAD
 
 _KINDS = ["boost", "suppress", "other"]
 _KIND_COLOUR = alt.Color(
@@ -15,13 +18,35 @@ _KIND_COLOUR = alt.Color(
 _KIND_SHAPE = alt.Shape("kind:N", scale=alt.Scale(domain=_KINDS, range=["triangle-up", "triangle-down", "circle"]))
 
 
-def _kinds(found: pd.DataFrame) -> np.ndarray:
-    return np.where(found["controlled"], found["direction"], "other")
+def _kinds(neurons: pd.DataFrame) -> np.ndarray:
+    return np.where(neurons["controlled"], neurons["direction"], "other")
 
 
-def halves(effects: pd.DataFrame, found: pd.DataFrame, reliability: float, order: float) -> alt.LayerChart:
-    """Net effect on rare targets in half A against half B, a point a neuron."""
-    rare = effects[effects["band"] == "rare"].merge(found[["neuron", "controlled", "direction"]], on="neuron")
+def leading(identified: pd.DataFrame, most: int = 8) -> list[int]:
+    """Return at most ``most`` controlled neurons, those with the largest |S| in half A.
+
+    If there are no controlled neurons, the three neurons with the smallest q are returned.
+    """
+    controlled = identified[identified["controlled"]].sort_values("s_a", key=abs, ascending=False)
+    first = controlled.head(most) if len(controlled) else identified.sort_values("q").head(3)
+    return [int(i) for i in first["neuron"]]
+
+
+def hook_table(hooked: pd.DataFrame, largest: int = 3) -> Any:
+    """Show the largest effects of each neuron, by hooked forward passes and by the engine (``checks.hooked``)."""
+    order = hooked["hooked"].abs().sort_values(ascending=False, kind="stable").index
+    shown = hooked.loc[order].groupby("neuron").head(largest).sort_values("neuron", kind="stable")
+    shown = shown.rename(columns={"hooked": "Δ, hooks (nats)", "engine": "Δ, engine (nats)"})
+    return show_table(
+        shown.rename(columns={"difference": "difference (nats)"}),
+        {"Δ, hooks (nats)": "{:+.6f}", "Δ, engine (nats)": "{:+.6f}", "difference (nats)": "{:+.1e}"},
+        f"The {largest} largest effects of some neurons in one window, by hooked forward passes and by the engine",
+    )
+
+
+def halves(effects: pd.DataFrame, identified: pd.DataFrame, facts: Mapping[str, str]) -> alt.LayerChart:
+    """Plot the net effect on rare targets in half A against that in half B, with a point for each neuron."""
+    rare = effects[effects["band"] == "rare"].merge(identified[["neuron", "controlled", "direction"]], on="neuron")
     rare = rare.assign(kind=_kinds(rare))
     ends = float(rare[["net_a", "net_b"]].abs().max().max())
     line = alt.Chart(pd.DataFrame({"net_a": [-ends, ends], "net_b": [-ends, ends]})).mark_line(
@@ -40,14 +65,14 @@ def halves(effects: pd.DataFrame, found: pd.DataFrame, reliability: float, order
     )
     return finish(
         alt.layer(line.encode(x="net_a:Q", y="net_b:Q"), points).properties(width="container", height=360),
-        f"Measured on two halves of the documents, the effects have a reliability of {reliability:.2f}",
-        f"{len(rare):,} neurons, net effects on rare targets; rank correlation of their absolute values {order:.2f}",
+        f"Measured on two halves of the documents, the effects have a reliability of {facts['split_half']}",
+        f"{facts['neurons']} neurons, net effects on rare targets; rank correlation of their absolute values {facts['order_rare']}",
         "Scatter of each neuron's net effect on rare targets in one half of the documents against the other half.",
     )
 
 
-def rank_curve(effects: pd.DataFrame) -> alt.Chart:
-    """|net| by rank for rare, matched and common targets: ordered by half A, value from half B; log–log."""
+def rank_curve(effects: pd.DataFrame, facts: Mapping[str, str]) -> alt.Chart:
+    """Plot |net| by rank for rare, matched and common targets on log–log axes, ranked on half A, measured on half B."""
     curves = []
     for band in ("rare", "matched", "common"):
         part = effects[effects["band"] == band].sort_values("net_a", key=abs, ascending=False).reset_index(drop=True)
@@ -70,24 +95,24 @@ def rank_curve(effects: pd.DataFrame) -> alt.Chart:
             tooltip=["band", "neuron", "rank", alt.Tooltip("size", format=".2e")],
         )
     )
-    rare = effects[effects["band"] == "rare"]
-    head = rare.loc[rare["net_a"].abs().nlargest(HEAD).index]
-    share = head["net_b"].abs().sum() / rare["net_b"].abs().sum()
     return finish(
         chart.properties(width="container"),
-        f"{HEAD} of {len(rare):,} neurons, chosen on half A, carry {share:.0%} of the summed |effect| on rare targets of half B",
+        f"{facts['head']} of {facts['neurons']} neurons, chosen on half A, carry {facts['head_share']} of the summed |effect| on rare targets of half B",
         "ranked on half A, measured on half B, running mean of nine ranks; where that is not positive there is no point",
         "Held-out effect against rank of the neurons, log–log, for rare, matched and common targets.",
     )
 
 
-def contrast(effects: pd.DataFrame, found: pd.DataFrame) -> alt.LayerChart:
-    """Net effect on rare targets against matched common targets of half B with 95 % intervals; S is the way to the diagonal."""
+def contrast(effects: pd.DataFrame, identified: pd.DataFrame, facts: Mapping[str, str]) -> alt.LayerChart:
+    """Plot the net effect on rare targets against that on matched common targets of half B, with 95% intervals.
+
+    S is the vertical distance to the diagonal.
+    """
     names = {"rare with controls": "rare", "matched": "matched"}
     part = effects[effects["band"].isin(names)].assign(band=lambda x: x["band"].map(names))
     wide = part.pivot(index="neuron", columns="band", values=["net_b", "low_b", "high_b"])
     wide.columns = pd.Index([f"{column[1]}_{column[0].removesuffix('_b')}" for column in wide.columns.to_list()])
-    table = wide.reset_index().merge(found[["neuron", "controlled", "direction", "s_b", "q"]], on="neuron")
+    table = wide.reset_index().merge(identified[["neuron", "controlled", "direction", "s_b", "q"]], on="neuron")
     table = table.assign(kind=_kinds(table))
     ends = float(table[["rare_net", "matched_net"]].abs().max().max())
     line = (
@@ -110,17 +135,45 @@ def contrast(effects: pd.DataFrame, found: pd.DataFrame) -> alt.LayerChart:
     along = bars.mark_rule(opacity=0.5).encode(
         x, alt.Y("rare_low:Q", title=along_title), alt.Y2("rare_high:Q"), _KIND_COLOUR
     )
-    count = int(found["controlled"].sum())
     return finish(
         alt.layer(line, across, along, points).properties(width="container", height=360),
-        f"{count} of {len(found):,} neurons act on rare targets otherwise than on common targets as hard",
-        "chosen on half A (FDR 5 %) with the same sign on half B, shown on half B; bars: 95 % intervals by document bootstrap",
+        f"{facts['controlled']} of {facts['neurons']} neurons act on rare targets otherwise than on common targets as hard",
+        f"chosen on half A (FDR {facts['q_level']}) with the same sign on half B, shown on half B; bars: 95% intervals by document bootstrap",
         "Scatter of every neuron's net effect on rare targets against its net effect on matched common targets.",
     )
 
 
-def dose_response(effects: pd.DataFrame, neurons: list[int]) -> alt.LayerChart:
-    """Net effect by frequency tenth for some neurons with 95 % intervals; a click on the legend picks one out."""
+def neuron_table(effects: pd.DataFrame, identified: pd.DataFrame, facts: Mapping[str, str], most: int = 20) -> Any:
+    """Show the first controlled neurons by |S| in half A, with effects on half B, 95% intervals, and links to cards."""
+    first = identified[identified["controlled"]].sort_values("s_a", key=abs, ascending=False).head(most)
+    text = [f"{r.net_b:+.3f} [{r.low_b:+.3f}, {r.high_b:+.3f}]" for r in effects.itertuples()]
+    cells = effects.assign(text=text).pivot(index="neuron", columns="band", values="text")[["rare", "matched"]]
+    table = first.merge(cells.reset_index(), on="neuron")
+    table["S"] = [f"{s:+.3f} ± {1.96 * e:.3f}" for s, e in zip(table["s_b"], table["se_b"], strict=True)]
+    table = table[["neuron", "direction", "q", "rare", "matched", "S", "published_rank"]]
+    return show_table(
+        table.rename(columns={"q": "q (A)", "published_rank": "published rank"}),
+        {"q (A)": "{:.1e}", "neuron": link},
+        f"{len(table)} of {facts['controlled']} rare-token neurons: net effects on half B in nats with 95% intervals",
+    )
+
+
+def token_table(tokens: pd.DataFrame, neurons: Sequence[int]) -> Any:
+    """Show the tokens that each neuron's output row raises and lowers most (``neuron_cards.top_tokens``)."""
+    joined = tokens.groupby("neuron")[["promotes", "suppresses"]].agg("  ".join).loc[list(neurons)].reset_index()
+    return show_table(joined, caption="Tokens that a positive activation promotes and suppresses most", wrap=True)
+
+
+def context_table(contexts: pd.DataFrame, most: int = 3) -> Any:
+    """Show at most ``most`` of the strongest contexts of each neuron (``neuron_cards.max_activating_contexts``)."""
+    shown = contexts.loc[contexts["rank"] <= most, ["neuron", "activation", "before", "target", "loss"]]
+    names = {"before": "… text read", "target": "next token", "loss": "loss (nats)"}
+    formats = {"activation": "{:.1f}", "loss (nats)": "{:.2f}"}
+    return show_table(shown.rename(columns=names), formats, "Strongest activations", wrap=True)
+
+
+def dose_response(effects: pd.DataFrame, neurons: Sequence[int]) -> alt.LayerChart:
+    """Plot the net effect by frequency tenth for some neurons with 95% intervals; a click on the legend selects one."""
     names = {name: k + 1 for k, name in enumerate(DECILES)}
     part = effects[effects["band"].isin(names) & effects["neuron"].isin(neurons)]
     part = part.assign(decile=part["band"].map(names), neuron=part["neuron"].astype(str))
@@ -143,22 +196,24 @@ def dose_response(effects: pd.DataFrame, neurons: list[int]) -> alt.LayerChart:
     line = base.mark_line(point=True).encode(
         x, alt.Y("net:Q"), colour, opacity=fade, tooltip=["neuron", "decile", alt.Tooltip("net", format=".4f")]
     )
-    # On the layers together: a legend shared by layers of which one has no selection does not answer to clicks.
+    # The selection is added to both layers: a legend that they share ignores clicks if one layer has no selection.
     return finish(
         alt.layer(band, line).add_params(picked).properties(width="container"),
         "How the effect depends on the frequency of the target",
-        "mean loss change when the neuron is ablated, by tenth of the token mass, all documents; neurons chosen on half A; ribbons: 95 % intervals",
+        "mean loss change when the neuron is ablated, by tenth of the token mass, all documents; neurons chosen on half A; ribbons: 95% intervals",
         "Net effect of the leading rare-token neurons by frequency tenth of the target, with confidence ribbons.",
     )
 
 
-def definitions(found: pd.DataFrame) -> alt.Chart:
-    """Rank by the published definition against the rare-specific effect; the two sets marked."""
+def definitions(identified: pd.DataFrame, facts: Mapping[str, str]) -> alt.Chart:
+    """Plot the rank by the published definition against the rare-specific effect, with the two sets marked."""
     kinds = ["both", "controlled only", "published only", "neither"]
     kind = np.select(
-        [found["controlled"] & found["published"], found["controlled"], found["published"]], kinds[:3], default=kinds[3]
+        [identified["controlled"] & identified["published"], identified["controlled"], identified["published"]],
+        kinds[:3],
+        default=kinds[3],
     )
-    table = found.assign(kind=kind)[["neuron", "kind", "s", "published_rank", "published_net"]]
+    table = identified.assign(kind=kind)[["neuron", "kind", "s", "published_rank", "published_net"]]
     colour = alt.Scale(domain=kinds, range=[ORANGE, GREEN, BLUE, GREY])
     chart = (
         alt.Chart(table)
@@ -181,12 +236,9 @@ def definitions(found: pd.DataFrame) -> alt.Chart:
             ],
         )
     )
-    both, either = int((kind == "both").sum()), int((kind != "neither").sum())
     return finish(
         chart.properties(width="container"),
-        "The published and the controlled definition pick different neurons"
-        if 2 * both < either
-        else "The two definitions share at least half of their neurons",
-        f"{both} neurons are in both sets, {either} in either",
+        facts["agreement"],
+        f"{facts['both']} neurons are in both sets, {facts['either']} in either",
         "Scatter of rare-specific effect against published rank, coloured by which definition a neuron meets.",
     )

@@ -1,13 +1,41 @@
-"""Charts of the interventions: groups ablated together, and activations scaled."""
+"""Charts of the interventions: groups that are ablated together, and activations that are scaled."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import altair as alt
 import pandas as pd
 
-from raretok.charts.theme import BAND_COLOURS, BLUE, GREY, ORANGE, finish
+from raretok.charts.theme import BAND_COLOURS, BLUE, GREY, ORANGE, finish, show_table
+from raretok.claims.wording import with_interval
 
 
-def pruning(table: pd.DataFrame) -> alt.LayerChart:
-    """Rise of the loss when the first k rare-token neurons are ablated, against as many others; the reader chooses the targets."""
+def groups(table: pd.DataFrame, facts: Mapping[str, str]) -> alt.LayerChart:
+    """Compare a group chosen together with the best single neurons, by size (``intervention.joint_groups``)."""
+    names = {"greedy": "chosen together", "single": "best single neurons"}
+    long = table.melt(["k", "jaccard"], list(names), "group", "net").assign(group=lambda t: t["group"].map(names))
+    domain = list(names.values())
+    base = alt.Chart(long)
+    line = base.mark_line(point=True).encode(
+        alt.X("k:Q", axis=alt.Axis(tickMinStep=1), title="neurons ablated together"),
+        alt.Y("net:Q", title="rise of the loss on rare targets, half B (nats)"),
+        alt.Color("group:N", scale=alt.Scale(domain=domain, range=[ORANGE, BLUE]), title=None),
+        alt.StrokeDash("group:N", scale=alt.Scale(domain=domain, range=[[1, 0], [5, 3]]), title=None),
+        tooltip=["k", "group", alt.Tooltip("net", format=".4f"), alt.Tooltip("jaccard", format=".2f")],
+    )
+    return finish(
+        alt.layer(line).properties(width="container", height=260),
+        f"Of {facts['group_size']} neurons chosen together, {facts['shared']} are among the {facts['group_size']} best single ones",
+        "both chosen on half A; exact joint ablation on half B",
+        "Rise of the loss on rare targets by size of two groups of neurons ablated together.",
+    )
+
+
+def pruning(table: pd.DataFrame, facts: Mapping[str, str]) -> alt.LayerChart:
+    """Plot the rise of the loss when the first k neurons are ablated, and when as many others are.
+
+    The reader chooses the targets. ``table`` is ``intervention.pruning``.
+    """
     names = {"first": "rare-token neurons first", "matched": "matched neurons", "random": "random neurons"}
     whole = table["k"].max()
     shown = table[table["k"] < whole].assign(kind=lambda t: t["kind"].map(names)).round(6)
@@ -28,17 +56,19 @@ def pruning(table: pd.DataFrame) -> alt.LayerChart:
         alt.StrokeDash("kind:N", scale=alt.Scale(domain=domain, range=[[1, 0], [5, 3], [2, 2]]), title=None),
         tooltip=["k", "kind", alt.Tooltip("mean(net)", format=".4f")],
     )
-    last = table[(table["k"] == whole) & (table["kind"] == "first")].set_index("band")["net"]
     return finish(
         alt.layer(ribbon, line).add_params(picked).properties(width="container", height=300),
-        f"Ablated together, all {whole:,}: {last['rare']:+.2f} nats on rare, {last['common']:+.2f} on common targets",
+        f"Ablated together, all {whole:,}: {facts['all_rare']} nats on rare, {facts['all_common']} on common targets",
         "in the order of |S| in half A; exact joint ablation on half B; ribbon: 95 %; other lines: mean of several groups; choose the targets below",
         "Rise of the loss by number of neurons ablated together, for rare-token, matched and random neurons.",
     )
 
 
-def scaling(table: pd.DataFrame) -> alt.LayerChart:
-    """Change of the loss when the activations of a group are multiplied; the reader chooses the group (``Study.scaling``)."""
+def scaling(table: pd.DataFrame, facts: Mapping[str, str]) -> alt.LayerChart:
+    """Plot the change of the loss when a group's activations are multiplied; the reader chooses the group.
+
+    ``table`` is ``intervention.scaling``.
+    """
     part = table[table["half"] == "B"]
     here = [
         {"group": group, "factor": 1.0, "band": band, "net": 0.0, "low": 0.0, "high": 0.0}
@@ -64,18 +94,27 @@ def scaling(table: pd.DataFrame) -> alt.LayerChart:
         alt.StrokeDash("band:N", scale=alt.Scale(domain=domain, range=[[1, 0], [5, 3], [2, 2]]), title="targets"),
         tooltip=["factor", "band", alt.Tooltip("net", format=".5f")],
     )
-    rare = part[(part["group"] == groups[0]) & (part["band"] == "rare")]
-    chosen = table[(table["group"] == groups[0]) & (table["band"] == "rare") & (table["half"] == "A")]
-    factor = float(chosen.loc[chosen["net"].idxmin(), "factor"])
-    least = rare[rare["factor"] == factor].iloc[0]
-    best = (
-        f"{least['net']:+.4f} nats at the factor that is lowest on rare targets of half A, {factor:g}"
-        if factor != 1
-        else "no factor lowers it"
-    )
     return finish(
         alt.layer(ribbon, line).add_params(picked).properties(width="container", height=280),
-        f"Loss on rare targets when the {rare['size'].iloc[0]} neurons are scaled: {best}",
+        f"Loss on rare targets when the {facts['scaled_size']} neurons are scaled: {facts['scaled_best']}",
         "below 0 the loss is lower; exact; ribbons: 95 % by resampling documents; choose the neurons below",
         "Change of the loss on rare, matched and common targets when the neurons' activations are multiplied by a factor.",
+    )
+
+
+def best_settings(best: pd.DataFrame) -> Any:
+    """Show the effect on half B of the factor that was chosen on half A.
+
+    ``best`` is ``intervention.best_setting`` with the column ``corpus`` and a row for each corpus and group.
+    """
+    names = {"rare": "rare targets (nats)", "common": "common targets (nats)", "holds": "better on rare, common kept"}
+    shown = best.assign(holds=best["holds"].map({True: "yes", False: "no"}))
+    for band in ("rare", "common"):
+        ends = zip(best[band], best[f"{band}_low"], best[f"{band}_high"], best["factor"], strict=True)
+        shown[band] = [with_interval(net, low, high) if factor != 1 else "–" for net, low, high, factor in ends]
+    return show_table(
+        shown[["corpus", "group", "size", "factor", *names]].rename(columns=names),
+        {"factor": "{:g}"},
+        "Change of the loss with the factor chosen on half A (1: none lowers it without raising the loss on common targets), on half B; "
+        "95 % intervals by resampling documents",
     )

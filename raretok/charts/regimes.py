@@ -1,23 +1,21 @@
-"""Charts of the three regimes: rank curves among their nulls, local slopes, percentiles, and the straight line that proves nothing."""
+"""Charts and tables of the three regimes: rank curves among nulls, local slopes, percentiles, and simulated curves."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import altair as alt
 import numpy as np
 import pandas as pd
 
-from raretok.charts.claims import place, with_interval
 from raretok.charts.theme import BAND_COLOURS, BLUE, GREEN, GREY, ORANGE, PURPLE, finish, rounded, show_table
+from raretok.claims.verdicts import pick_or_missing
+from raretok.claims.wording import place, with_interval
 from raretok.findings.regimes import JUDGED_BY
 from raretok.stats.nulls import NULLS
-from raretok.stats.rankcurve import HEAD, HEAD_END, MIDDLE_END, log_positive, rank_bins, shape
+from raretok.stats.powerlaw import RIVALS
+from raretok.stats.rankcurve import HEAD, HEAD_END, MIDDLE_END
 
-NULL_NAMES = {
-    "noise": "noise",
-    "half_normal": "half-normal",
-    "exponential": "exponential",
-    "lognormal": "lognormal",
-}
+NULL_NAMES = {name: name.replace("_", "-") for name in ("noise", "half_normal", "exponential", "lognormal")}
 STATISTIC_NAMES = {
     "head_excess": "head excess H",
     "flattening": "flattening at the first break",
@@ -38,6 +36,13 @@ OTHER_NAMES = {
     "decay_share": "share after the second break",
     "breaks": "breaks chosen by BIC",
 }
+CONTRAST_NAMES = {
+    "head_excess": "head excess H",
+    "middle_slope": "slope of the middle",
+    "top_share": f"share of the first {HEAD}",
+    "gini": "Gini",
+    "lead": f"mean effect of the {HEAD} leaders (nats)",
+}
 _LOG = alt.Scale(type="log")
 _RANKS = alt.Scale(type="log", nice=False)
 _RANK = "rank of the neuron by |effect|"
@@ -49,7 +54,7 @@ def _boundaries(title: str = _RANK) -> alt.Chart:
 
 
 def published_curve(curves: pd.DataFrame) -> alt.LayerChart:
-    """The picture of the paper: sorted |net effect| against rank, log–log, with the fixed boundaries."""
+    """Plot the paper's figure: sorted |net effect| against rank on log–log axes, with the fixed boundaries."""
     part = curves[(curves["form"] == "published") & (curves["measure"] == "net") & (curves["source"] == "observed")]
     domain = ["rare", "matched", "common"]
     line = (
@@ -72,8 +77,52 @@ def published_curve(curves: pd.DataFrame) -> alt.LayerChart:
     )
 
 
-def local_slopes(slopes: pd.DataFrame) -> alt.LayerChart:
-    """Slope in a window sliding over ln rank: a power law would be level."""
+def published_table(published: pd.DataFrame) -> Any:
+    """Show the published estimates, with a row for each choice of positions and each class of neurons.
+
+    ``published`` is ``regimes.published``.
+    """
+    names = {"neurons_in": "class", "r2": "R²", "head_excess": "H", "plateau": "head above line"}
+    columns = ["positions", "class", "neurons", "head", "exponent", "R²", "H", "head above line"]
+    return show_table(
+        published.rename(columns=names)[columns],
+        {"head": "{:.1%}", "exponent": "{:.2f}", "R²": "{:.3f}", "H": "{:+.2f}"},
+        "The published estimator, by choice of positions and class of neurons; it has no uncertainty and no null",
+    )
+
+
+def contrast_table(contrasts: pd.DataFrame) -> Any:
+    """Compare statistics of the rare curve with those of other targets; ``contrasts`` is ``regimes.contrasts``."""
+    shown = contrasts[contrasts["statistic"].isin(CONTRAST_NAMES)]
+    intervals = [with_interval(r["difference"], r["low"], r["high"]) for r in shown.to_dict("records")]
+    table = shown.rename(columns={"other": "against", "value": "other"}).assign(
+        statistic=shown["statistic"].map(CONTRAST_NAMES), **{"difference [95%]": intervals}
+    )
+    return show_table(
+        table[["against", "statistic", "rare", "other", "difference [95%]", "p"]],
+        {"rare": "{:.3f}", "other": "{:.3f}", "p": "{:.3f}"},
+        "The rare curve against the others, held out; p by exchanging labels in random documents",
+    )
+
+
+def rival_table(tails: pd.DataFrame) -> Any:
+    """Compare the power law with other distributions of the effects on rare targets; ``tails`` is ``regimes.tails``."""
+    tail = pick_or_missing(tails, band="rare")
+    names = {"ratio": "likelihood ratio", "p": "p", "nested": "nested p"}
+    values = {title: [tail[f"{rival} {name}"] for rival in RIVALS] for name, title in names.items()}
+    table = pd.DataFrame({"rival": RIVALS} | values)
+    return show_table(
+        table,
+        {"likelihood ratio": "{:+.2f}", "p": "{:.3f}", "nested p": "{:.3f}"},
+        "The power law against its rivals on the same tail; a ratio > 0 favours the power law. Nested p: of the power law inside the rival, over head and middle",
+    )
+
+
+def local_slopes(slopes: pd.DataFrame, facts: Mapping[str, str]) -> alt.LayerChart:
+    """Plot the slope in a window that slides over ln rank; the slope of a power law would be constant.
+
+    Of ``facts``, ``head_slope`` and ``tail_slope`` are used.
+    """
     domain = [b for b in ("rare", "matched", "common") if b in set(slopes["band"])]
     line = (
         alt.Chart(slopes.dropna().assign(rank=lambda x: np.exp(x["ln_rank"])))
@@ -86,22 +135,18 @@ def local_slopes(slopes: pd.DataFrame) -> alt.LayerChart:
             ),
         )
     )
-    rare = slopes[slopes["band"] == "rare"]
-    head, end = (
-        rare.loc[part, "slope"].median() for part in (rare["ln_rank"] < HEAD_END, rare["ln_rank"] > MIDDLE_END)
-    )
     return finish(
         alt.layer(_boundaries(), line).properties(width="container", height=220),
-        f"The local slope of the rare curve: {head:.1f} in the head, {end:.1f} beyond the middle",
-        "least squares in a window of 0.5 in ln rank; a power law would be level between the dashed boundaries",
+        f"The local slope of the rare curve: {facts['head_slope']} in the head, {facts['tail_slope']} beyond the middle",
+        "least squares in a window of 0.5 in ln rank, medians of each part; a power law would be level between the dashed boundaries",
         "Local slope of the rank curves against rank for rare, matched and common targets.",
     )
 
 
 def overlay(curves: pd.DataFrame) -> alt.LayerChart:
-    """Observed curves among the nulls; the reader chooses model, targets, statistic, form and null.
+    """Plot observed curves among their nulls; the reader chooses model, targets, statistic, form and null.
 
-    ``curves``: tables of ``Study.curves`` with a column ``model``.
+    ``curves`` are tables ``regimes.curves`` with a column ``model``.
     """
     shown = curves[curves["value"] > 0].copy()
     shown = rounded(shown, ["rank", "value", "low", "high"])
@@ -123,7 +168,7 @@ def overlay(curves: pd.DataFrame) -> alt.LayerChart:
         )
     same = " && ".join(f"datum.{name} == overlay_{name}" for name in ("model", "band", "measure", "form"))
     kind = "datum.source == 'observed' ? 'observed' : 'null'"
-    # The names of a curve once, not at each of its points: a third of the page.
+    # The names of a curve are stored once and not at each of its points, where they would be a third of the page.
     names = ["model", "band", "measure", "form", "source"]
     shown["curve"] = shown.groupby(names, sort=False).ngroup()
     curves_named = shown[["curve", *names]].drop_duplicates()
@@ -146,14 +191,18 @@ def overlay(curves: pd.DataFrame) -> alt.LayerChart:
     return finish(
         alt.layer(_boundaries(), band, line).add_params(*chosen.values()).properties(width="container", height=340),
         "The observed curve, and what a null looks like in the same axes",
-        "choose below; ribbons: 95 % of documents resampled (observed, controlled form) or of the null's draws; a bin without a positive mean has no point",
+        "choose below; ribbons: 95% of documents resampled (observed, controlled form) or of the null's draws; a bin without a positive mean has no point",
         "Observed rank curve with the ribbon of a chosen null distribution on the same log–log axes.",
     )
 
 
-def percentiles(regimes: pd.DataFrame) -> alt.LayerChart:
-    """Where each judged statistic of the rare curve lies in each of its nulls."""
-    part = regimes[(regimes["band"] == "rare") & (regimes["measure"] == "net") & (regimes["form"] == "controlled")]
+def percentiles(statistics: pd.DataFrame, facts: Mapping[str, str]) -> alt.LayerChart:
+    """Plot the percentile of each judged statistic of the rare curve in each of its nulls.
+
+    ``statistics`` is ``regimes.statistics``; of ``facts``, ``departing_statistics`` and ``judged_statistics`` are used.
+    """
+    part = statistics[(statistics["band"] == "rare") & (statistics["measure"] == "net")]
+    part = part[part["form"] == "controlled"]
     part = part[part["statistic"].isin(JUDGED_BY)]
     table = part.melt("statistic", list(NULLS), "null", "percentile").dropna()
     table = table[[n in JUDGED_BY[s] for s, n in zip(table["statistic"], table["null"], strict=True)]]
@@ -178,21 +227,23 @@ def percentiles(regimes: pd.DataFrame) -> alt.LayerChart:
         )
     )
     limits = alt.Chart(pd.DataFrame({"percentile": [0.05, 0.95]})).mark_rule(strokeDash=[3, 3]).encode(x="percentile:Q")
-    out = int((part["departs"] != 0).sum())
     return finish(
         alt.layer(limits, marks).properties(width="container", height=200),
-        f"{out} of {len(part)} statistics of the rare curve leave every null they are judged by",
-        "percentile of the controlled estimate in each null; dashed: the outer 5 % on either side",
+        f"{facts['departing_statistics']} of {facts['judged_statistics']} statistics of the rare curve leave every null they are judged by",
+        "percentile of the controlled estimate in each null; dashed: the outer 5% on either side",
         "Dot plot of the percentile of each rank-curve statistic in the noise, half-normal, exponential and lognormal nulls.",
     )
 
 
-def complete_table(regimes: pd.DataFrame, contrasts: pd.DataFrame) -> Any:
-    """Every statistic of every curve, controlled form: estimate, interval, percentile in each null, and whether it leaves those it is judged by.
+def complete_table(statistics: pd.DataFrame, contrasts: pd.DataFrame) -> Any:
+    """Show every statistic of every curve in the controlled form.
 
-    ``regimes``: tables of ``Study.regimes``; ``contrasts``: of ``Study.contrasts``, for the percentile among curves with exchanged labels; both by step, or neither.
+    The columns are the estimate with its interval, the percentile in each null, and whether the statistic leaves the
+    nulls that it is judged by. ``statistics`` are tables ``regimes.statistics``. ``contrasts`` are tables
+    ``regimes.contrasts``, which give the percentile among curves with exchanged labels. Either both are by step, or
+    neither is.
     """
-    part = regimes[regimes["form"] == "controlled"]
+    part = statistics[statistics["form"] == "controlled"]
     exchanged = {
         (row.get("step"), row["statistic"]): row["exchanged"]
         for row in contrasts[contrasts["other"] == "matched"].to_dict("records")
@@ -207,56 +258,48 @@ def complete_table(regimes: pd.DataFrame, contrasts: pd.DataFrame) -> Any:
                 "effect": row["measure"],
                 "targets": row["band"],
                 "statistic": (STATISTIC_NAMES | OTHER_NAMES)[row["statistic"]],
-                "estimate [95 %]": with_interval(row["estimate"], row["low"], row["high"]),
+                "estimate [95%]": with_interval(row["estimate"], row["low"], row["high"]),
             }
             | {name: place(row[null]) for null, name in NULL_NAMES.items()}
             | {"untrained": place(row["untrained"])}
             | {"labels exchanged": place(place_of_rare if about_labels else np.nan)}
             | {"outside": {1: "above", -1: "below", 0: "–"}[row["departs"]]}
         )
-    caption = "Percentile of each statistic in each null; outside: beyond the outer 5 % of all that it is judged by. Labels exchanged: the rare targets that have controls, against these"
+    caption = "Percentile of each statistic in each null; outside: beyond the outer 5% of all that it is judged by. Labels exchanged: the rare targets that have controls, against these"
     return show_table(pd.DataFrame(rows), caption=caption)
 
 
-def simulations(neurons: int, seed: int) -> tuple[alt.LayerChart, pd.DataFrame]:
-    """Sorted independent draws of four distributions: all bend twice, all straight in the middle. The chart, and its statistics."""
-    rng = np.random.default_rng(seed)
-    drawn = {
-        "half-normal": np.abs(rng.standard_normal(neurons)),
-        "exponential": rng.exponential(1.0, neurons),
-        "lognormal": rng.lognormal(0.0, 1.2, neurons),
-        "power law": (1 - rng.random(neurons)) ** (-1 / 1.2),
-    }
-    bins, drawn_rank = rank_bins(neurons), "rank of the draw"
-    frames, records, found_r2 = [], [], []
-    for name, values in drawn.items():
-        values = -np.sort(-values / np.median(values))[None]
-        mean = np.add.reduceat(values, bins.start, axis=-1)[0] / bins.count
-        assert np.isfinite(log_positive(mean)).all()
-        frames.append(pd.DataFrame({"distribution": name, "rank": np.exp(bins.ln_rank), "value": mean}))
-        found = {k: float(v[0]) for k, v in shape(values, 0.0).items()}
-        found_r2.append(found["middle_r2"])
-        records.append(
-            {"distribution": name, "R² of the middle": found["middle_r2"], "slope": found["middle_slope"]}
-            | {"H": found["head_excess"]}
-        )
-    least = np.floor(100 * min(found_r2)) / 100
+def simulations(curves: pd.DataFrame, facts: Mapping[str, str]) -> alt.LayerChart:
+    """Plot sorted independent draws of four distributions, all of which bend twice and are straight in the middle.
+
+    ``curves`` come from ``findings.simulated_rankings``; of ``facts``, ``simulated_r2`` and ``neurons`` are used.
+    """
+    domain, drawn_rank = list(dict.fromkeys(curves["distribution"])), "rank of the draw"
     line = (
-        alt.Chart(pd.concat(frames))
+        alt.Chart(curves)
         .mark_line()
         .encode(
             alt.X("rank:Q", scale=_RANKS, title=drawn_rank),
             alt.Y("value:Q", scale=_LOG, title="size (median 1)"),
             alt.Color(
-                "distribution:N", scale=alt.Scale(domain=list(drawn), range=[BLUE, GREEN, PURPLE, ORANGE]), title=None
+                "distribution:N", scale=alt.Scale(domain=domain, range=[BLUE, GREEN, PURPLE, ORANGE]), title=None
             ),
-            alt.StrokeDash("distribution:N", scale=alt.Scale(domain=list(drawn)), title=None),
+            alt.StrokeDash("distribution:N", scale=alt.Scale(domain=domain), title=None),
         )
     )
-    chart = finish(
+    return finish(
         alt.layer(_boundaries(drawn_rank), line).properties(width="container"),
-        f"Independent draws of four kinds: a straight line fits each middle with R² of {least:.2f} or more",
-        f"{neurons:,} draws of each distribution, sorted; dashed: the published boundaries",
+        f"Independent draws of four kinds: a straight line fits each middle with R² of {facts['simulated_r2']} or more",
+        f"{facts['neurons']} draws of each distribution, sorted; dashed: the published boundaries",
         "Sorted draws of half-normal, exponential, lognormal and power-law distributions on log–log axes.",
     )
-    return chart, pd.DataFrame(records)
+
+
+def simulated_table(statistics: pd.DataFrame) -> Any:
+    """Show ``statistics`` of the rank curves of independent draws, which come from ``findings.simulated_rankings``."""
+    names = {"middle_r2": "R² of the middle", "middle_slope": "slope", "head_excess": "H"}
+    return show_table(
+        statistics.rename(columns=names),
+        {"R² of the middle": "{:.3f}", "slope": "{:.2f}", "H": "{:+.2f}"},
+        "One draw of each; another seed of the page gives other draws",
+    )

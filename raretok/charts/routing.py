@@ -1,14 +1,31 @@
-"""Charts of the routing: influence of every head on the rare-token neurons, at rare and at common targets, and of whole layers."""
+"""Charts of routing: the influence of heads and whole layers on the rare-token neurons, at rare and common targets."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import altair as alt
 import pandas as pd
-from scipy import stats
 
-from raretok.charts.theme import BAND_COLOURS, BLUE, GREY, ORANGE, finish
+from raretok.charts.theme import BAND_COLOURS, BLUE, GREY, ORANGE, finish, show_table
+from raretok.claims.wording import with_interval
+
+STATISTIC_NAMES = {
+    "similarity": "rank correlation of the heads, rare with common",
+    "gini_rare": "Gini at rare targets",
+    "gini_common": "Gini at common targets",
+    "gini_difference": "Gini, rare less common",
+    "median_head": "middle head (SD)",
+    "ratio": "layer over its strongest head",
+    "average_ratio": "layer over its average head",
+}
+"""The name that a table gives to each of ``findings.routing.STATISTICS``."""
 
 
-def heads_map(heads: pd.DataFrame) -> alt.Chart:
-    """Influence of every head at rare targets, or how much larger it is there than at common ones; the reader chooses (``findings.routing.heads``)."""
+def heads_map(heads: pd.DataFrame, facts: Mapping[str, str]) -> alt.Chart:
+    """Plot every head's influence at rare or common targets, or the difference (``routing.heads``).
+
+    The reader chooses among the three.
+    """
     names = {"rare": "at rare targets", "common": "at common targets", "difference": "rare less common"}
     shown = heads.rename(columns=names)[["layer", "head", *names.values()]].round(4)
     long = shown.melt(["layer", "head"], var_name="what", value_name="influence")
@@ -28,17 +45,16 @@ def heads_map(heads: pd.DataFrame) -> alt.Chart:
             tooltip=["layer", "head", "influence"],
         )
     )
-    strongest = heads.iloc[int(heads["rare"].to_numpy().argmax())]
     return finish(
         chart.add_params(picked).properties(width="container", height=24 * heads["head"].nunique() + 20),
-        f"At rare targets head {strongest['head']:.0f} of layer {strongest['layer']:.0f} has most influence: {strongest['rare']:.2f} SD",
+        f"At rare targets {facts['strongest_head']} has most influence: {facts['strongest_influence']} SD",
         "mean |change| of the rare-token neurons' activations, in their standard deviations, when the head is mean-ablated; choose below",
         "Heat map of each attention head's influence on the rare-token neurons by layer and head.",
     )
 
 
-def rare_against_common(heads: pd.DataFrame) -> alt.LayerChart:
-    """Influence at rare against influence at common targets, a point a head."""
+def rare_against_common(heads: pd.DataFrame, facts: Mapping[str, str]) -> alt.LayerChart:
+    """Plot influence at rare against influence at common targets, with a point for each head (``routing.heads``)."""
     ends = float(heads[["rare", "common"]].max().max())
     line = alt.Chart(pd.DataFrame({"v": [0, ends]})).mark_line(strokeDash=[4, 4], color=GREY).encode(x="v:Q", y="v:Q")
     shown = heads.assign(
@@ -63,17 +79,19 @@ def rare_against_common(heads: pd.DataFrame) -> alt.LayerChart:
             tooltip=["layer", "head", "rare", "common", "low", "high"],
         )
     )
-    rho = float(stats.spearmanr(heads["rare"], heads["common"]).statistic)
     return finish(
         alt.layer(line, points).properties(width="container", height=320),
-        f"The heads' order at rare and at common targets: rank correlation {rho:.2f}",
+        f"The heads' order at rare and at common targets: rank correlation {facts['same_order']}",
         f"{len(heads):,} heads that can reach the neurons; interval of rare − common: 95 %, documents resampled, not corrected for their number",
         "Scatter of each head's influence at rare targets against its influence at common targets.",
     )
 
 
-def whole_layers(layers: pd.DataFrame) -> alt.Chart:
-    """What all heads of a layer do together, and what its strongest and its average head do; the reader chooses the targets (``findings.routing.layers``)."""
+def whole_layers(layers: pd.DataFrame, facts: Mapping[str, str]) -> alt.Chart:
+    """Plot the influence of a layer's heads together, of its strongest head, and of its average head.
+
+    The reader chooses the targets. ``layers`` is ``routing.whole_layers``.
+    """
     names = {"whole": "all heads together", "strongest": "strongest head", "mean": "average head"}
     long = layers.rename(columns=names).melt(["layer", "band"], list(names.values()), "what", "influence").round(4)
     picked = alt.param(
@@ -93,19 +111,16 @@ def whole_layers(layers: pd.DataFrame) -> alt.Chart:
             tooltip=["layer", "what", "influence"],
         )
     )
-    rare = layers[layers["band"] == "rare"]
-    ratio = float((rare["whole"] / rare["strongest"]).median())
     return finish(
         chart.add_params(picked).properties(width="container", height=260),
-        f"All heads of a layer together do {ratio:.1f} times what its strongest does (rare targets, middle layer)",
+        f"All heads of a layer together do {facts['layer_ratio']} times what its strongest does (rare targets, middle layer)",
         "mean |change| of the rare-token neurons' activations in standard deviations; choose below",
         "Influence of whole layers of attention heads, of their strongest and of their average head.",
     )
 
 
-def screen(table: pd.DataFrame) -> alt.Chart:
-    """The gradient's estimate against the ablation (``Study.screened_heads``)."""
-    rho = {b: float(stats.spearmanr(p["ablated"], p["screened"]).statistic) for b, p in table.groupby("band")}
+def screen(table: pd.DataFrame, facts: Mapping[str, str]) -> alt.Chart:
+    """Plot the gradient's estimates of the heads' influence against those by ablation (``routing.screened_heads``)."""
     domain = ["rare", "common"]
     chart = (
         alt.Chart(table[["layer", "head", "band", "ablated", "screened"]].round(5))
@@ -124,10 +139,23 @@ def screen(table: pd.DataFrame) -> alt.Chart:
             tooltip=["layer", "head", "band", "ablated", "screened"],
         )
     )
-    told = ", ".join(f"{rho[b]:.2f} at {b} targets" for b in domain)
     return finish(
         chart.properties(width="container", height=280),
-        f"The heads by gradient and by ablation: rank correlation {told}",
+        f"The heads by gradient and by ablation: rank correlation {facts['screened_rare']} at rare targets, "
+        f"{facts['screened_common']} at common targets",
         "one backward pass a probe for all heads, against one forward pass a head",
         "Scatter of the gradient-screened influence of each head against its influence by ablation.",
+    )
+
+
+def statistics_table(table: pd.DataFrame) -> Any:
+    """Show statistics of the heads' influence on each group, and percentiles in control groups
+    (``routing.statistics``)."""
+    shown = table.assign(statistic=table["statistic"].map(STATISTIC_NAMES))
+    shown["estimate [95 %]"] = [with_interval(r["estimate"], r["low"], r["high"]) for r in table.to_dict("records")]
+    return show_table(
+        shown[["group", "size", "statistic", "estimate [95 %]", "random", "matched"]],
+        {"random": "{:.3f}", "matched": "{:.3f}"},
+        "Influence of the heads on the groups, and percentile of each statistic in control groups of other neurons",
+        wrap=True,
     )

@@ -1,7 +1,8 @@
-"""How every chart and table looks, and how a page draws a chart without any outside host.
+"""The look of every chart and table, and the way in which a page draws a chart without any outside host.
 
-In a page a chart is its Vega-Lite specification as inert JSON, drawn by the page's own scripts (``_static``) in the page's
-light or dark colours. Elsewhere (JupyterLab, VS Code) it is the usual Vega-Lite output. Ids are hashes of the content.
+In a page a chart is its Vega-Lite specification as inert JSON, which the page's own scripts (``_static``) draw in the
+page's light or dark colours. Elsewhere (JupyterLab, VS Code) it is the usual Vega-Lite output. Ids are hashes of the
+content.
 """
 
 import base64
@@ -17,40 +18,39 @@ import altair as alt
 import pandas as pd
 
 BLUE, ORANGE, GREEN, GREY = "#2a7ab9", "#d1761d", "#2b9a66", "#8a8f98"
-PURPLE = "#9a67b8"
+PURPLE, PALE = "#9a67b8", "#c9ccd2"
 BAND_COLOURS = {"rare": ORANGE, "matched": BLUE, "common": GREEN, "between": GREY, "all": PURPLE}
-"""Of similar lightness, told apart by colour-blind readers; marks also differ by shape or place where it matters."""
+"""Colours of similar lightness that colour-blind readers can distinguish.
+
+Marks also differ in shape or place where it matters.
+"""
 WIDTH, HEIGHT = 640, 300
 MIME = "application/vnd.vegalite.v6+json"
 
 
-@alt.theme.register("raretok", enable=True)
-def theme() -> alt.theme.ThemeConfig:
-    """Fonts, sizes and quiet axes; colours of text and axes are set by the page, for light and dark."""
-    text = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
-    return alt.theme.ThemeConfig(
-        config={
-            "background": "transparent",
-            "font": text,
-            "view": {"continuousWidth": WIDTH, "continuousHeight": HEIGHT, "stroke": None},
-            "title": {"anchor": "start", "fontSize": 15, "fontWeight": 600, "subtitleFontSize": 12, "offset": 12},
-            "axis": {
-                "labelFontSize": 11,
-                "titleFontSize": 12,
-                "titleFontWeight": "normal",
-                "gridOpacity": 0.25,
-                "ticks": False,
-            },
-            "legend": {"labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal", "orient": "top"},
-            "range": {"category": [ORANGE, BLUE, GREEN, PURPLE, GREY]},
-            "point": {"filled": True, "size": 40},
-            "rule": {"color": GREY},
-        }
-    )
+FONT = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif"
+CONFIG: dict[str, Any] = {
+    "background": "transparent",
+    "font": FONT,
+    "view": {"continuousWidth": WIDTH, "continuousHeight": HEIGHT, "stroke": None},
+    "title": {"anchor": "start", "fontSize": 15, "fontWeight": 600, "subtitleFontSize": 12, "offset": 12},
+    "axis": {
+        "labelFontSize": 11,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+        "gridOpacity": 0.25,
+        "ticks": False,
+    },
+    "legend": {"labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal", "orient": "top"},
+    "range": {"category": [ORANGE, BLUE, GREEN, PURPLE, GREY]},
+    "point": {"filled": True, "size": 40},
+    "rule": {"color": GREY},
+}
+"""Fonts, sizes and quiet axes of every chart; the page sets the colours of text and axes, for light and dark mode."""
 
 
-def _mimebundle(spec: dict[str, Any], **_: Any) -> dict[str, Any]:
-    # The title is text of the page, where it wraps and can be found; the drawing holds the rest.
+def _mimebundle(spec: dict[str, Any]) -> dict[str, Any]:
+    # The title is text of the page, where it wraps and can be searched; the drawing holds the rest.
     title = spec.get("title", {})
     drawing = _packed(_six_digits({key: value for key, value in spec.items() if key != "title"}))
     text = json.dumps(drawing, sort_keys=True, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
@@ -66,7 +66,7 @@ def _mimebundle(spec: dict[str, Any], **_: Any) -> dict[str, Any]:
 
 
 def _six_digits(value: Any) -> Any:
-    """Six digits are more than a screen shows, and half the weight of a page."""
+    """Round numbers to six digits, which are more than a screen shows and halve the size of a page."""
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, dict):
@@ -75,7 +75,7 @@ def _six_digits(value: Any) -> Any:
 
 
 def _packed(drawing: dict[str, Any]) -> dict[str, Any]:
-    """A specification whose tables are CSV with the kinds of their columns, which takes half the room of records."""
+    """Return a specification whose tables are CSV with the kinds of their columns, half as large as records."""
     tables, formats = dict(drawing.get("datasets", {})), {}
     for name, rows in tables.items():
         kinds = {
@@ -91,8 +91,8 @@ def _packed(drawing: dict[str, Any]) -> dict[str, Any]:
     def visit(value: Any) -> Any:
         if isinstance(value, dict):
             named = value.get("data")
-            told = formats.get(named.get("name")) if isinstance(named, dict) else None
-            return {k: v | {"format": told} if told and k == "data" else visit(v) for k, v in value.items()}
+            form = formats.get(named.get("name")) if isinstance(named, dict) else None
+            return {k: v | {"format": form} if form and k == "data" else visit(v) for k, v in value.items()}
         return [visit(v) for v in value] if isinstance(value, list) else value
 
     packed: dict[str, Any] = visit({k: v for k, v in drawing.items() if k != "datasets"})
@@ -104,7 +104,10 @@ def _cell(value: Any) -> Any:
 
 
 def _kind(values: Sequence[Any]) -> str:
-    """Number, truth value or text: what all of a column are but for those that are missing; nothing where CSV would not keep them."""
+    """Return the kind of a column's values – number, boolean or string –, of which missing values are disregarded.
+
+    The kind is empty where the values are of different kinds or CSV would not preserve them.
+    """
     kinds = {"number" if type(v) in (int, float) else type(v).__name__ for v in values if v is not None}
     known = {"bool": "boolean", "str": "string", "number": "number"}
     kind = "number" if not kinds else known.get(kinds.pop(), "") if len(kinds) == 1 else ""
@@ -113,17 +116,20 @@ def _kind(values: Sequence[Any]) -> str:
 
 
 def rounded(table: pd.DataFrame, columns: Collection[str], digits: int = 3) -> pd.DataFrame:
-    """A table with some columns to so many significant digits: a chart needs no more."""
+    """Round some columns of a table to a number of significant digits, because a chart needs no more."""
     return table.assign(**{c: table[c].map(lambda x: float(f"{x:.{digits}g}")) for c in columns})
 
 
-alt.renderers.register("raretok", _mimebundle)
-alt.renderers.enable("raretok")
-
-
 def finish(chart: Any, title: str, subtitle: str, description: str) -> Any:
-    """The last touch of every chart: a title that says the finding, n and units below it, and text for screen readers."""
-    return chart.properties(title=alt.TitleParams(title, subtitle=subtitle), description=description)
+    """Give a chart its title, which states the finding, its subtitle (n and units), its description, look and display.
+
+    The description is for screen readers. Look and display are set for this chart alone; Altair's theme and renderer
+    are not changed.
+    """
+    finished = chart.properties(title=alt.TitleParams(title, subtitle=subtitle), description=description)
+    finished = finished.configure(**CONFIG)
+    object.__setattr__(finished, "_repr_mimebundle_", lambda *_, **__: _mimebundle(finished.to_dict()))
+    return finished
 
 
 def show_table(
@@ -133,17 +139,18 @@ def show_table(
     wrap: bool = False,
     saved: pd.DataFrame | None = None,
 ) -> Any:
-    """A table for a page: formatted, escaped, without its index, with an id that is a hash of its content; one with a caption can be saved.
+    """Return a table for a page: formatted, escaped, without its index, and with an id that is a hash of its content.
 
-    ``formats``: by column a format or a function that makes HTML of a value; ``wrap`` lets long texts break into lines, otherwise a wide table scrolls;
-    ``saved``: what a reader saves, by default the table.
+    A table with a caption can be saved. ``formats`` has for each column a format or a function that makes HTML of a
+    value. ``wrap`` lets long texts break into lines; otherwise a wide table scrolls. ``saved`` is the table that a
+    reader saves, by default ``table``.
     """
     digest = hashlib.sha256(table.to_json().encode()).hexdigest()[:8]
     shown = table.rename(columns=lambda name: html.escape(str(name)))
     for name in shown.select_dtypes(["object", "string"]):
         shown[name] = shown[name].map(lambda x: printable(x) if isinstance(x, str) else x)
-    told: dict[Any, Any] = {html.escape(str(name)): how for name, how in (formats or {}).items()}
-    style = shown.style.format(told, escape="html", na_rep="–").hide(axis="index").set_uuid(digest)
+    escaped_formats: dict[Any, Any] = {html.escape(str(name)): how for name, how in (formats or {}).items()}
+    style = shown.style.format(escaped_formats, escape="html", na_rep="–").hide(axis="index").set_uuid(digest)
     style = style.set_table_attributes(f'class="dataframe raretok-table{" wrap" * wrap}"')
     return (
         style.set_caption(html.escape(caption) + save_link(table if saved is None else saved, digest))
@@ -153,17 +160,20 @@ def show_table(
 
 
 def printable(text: str) -> str:
-    """A text with what cannot be printed shown by its number."""
+    """Return a text in which characters that cannot be printed are shown as their code points."""
     return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
 
 
 def save_link(table: pd.DataFrame, name: str) -> str:
-    """A link that saves a table as CSV, numbers to six digits; the table is in the link, so it works without a server or network."""
+    """Return a link that saves a table as CSV with numbers to six digits.
+
+    The link contains the table, so it works without a server or network.
+    """
     text = base64.b64encode(table.to_csv(index=False, float_format="%.6g").encode()).decode()
     named = html.escape(f"{name}.csv", quote=True)
     return f' <a class="raretok-save" download="{named}" href="data:text/csv;base64,{text}">CSV</a>'
 
 
 def log_ranks(count: int, points: int = 400) -> list[int]:
-    """At most ``points`` ranks from 1 to ``count``, evenly spaced on a log axis: what a rank curve needs to draw."""
+    """Return at most ``points`` ranks from 1 to ``count``, evenly spaced on a log axis, for drawing a rank curve."""
     return sorted({round(count ** (k / (points - 1))) for k in range(points)}) if count > 1 else [1]

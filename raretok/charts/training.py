@@ -1,22 +1,16 @@
-"""Charts of the models that ship with the book: what they know when."""
+"""Charts of the models that ship with the book: their losses and the reliability of their effects over training."""
+
+from collections.abc import Mapping
 
 import altair as alt
 import pandas as pd
 
 from raretok.charts.theme import BLUE, GREEN, GREY, ORANGE, finish
 
-RELIABLE = 0.95
-"""Reliability above which a title says that effects repeat."""
 
-
-def reliability_curve(table: pd.DataFrame) -> alt.LayerChart:
-    """Reliability of the effects on rare targets by step, a line a run, with 95 % ranges over random splits (``trajectory.reliability_table``)."""
+def reliability_curve(table: pd.DataFrame, facts: Mapping[str, str]) -> alt.LayerChart:
+    """Plot the reliability of effects on rare targets by step, with 95% ranges (``trajectory.reliability_table``)."""
     shown = table.assign(place=table["step"] + 1)
-    least = table.groupby("step")["reliability"].min()
-    start, settled = (
-        table.loc[table["step"] == 0, "reliability"].max(),
-        int(least[least[::-1].cummin() > RELIABLE].index[0]),
-    )
     steps = sorted(shown["place"].unique())
     x = alt.X("place:Q", scale=alt.Scale(type="log", domain=[1, steps[-1]], nice=False), title="training step + 1")
     y = alt.Y(
@@ -40,14 +34,18 @@ def reliability_curve(table: pd.DataFrame) -> alt.LayerChart:
                 x, y, colour, alt.Shape("model:N", legend=None), tooltip=tip
             ),
         ).properties(width="container"),
-        f"From step {settled:,} on every run's effects on rare targets have a reliability above {RELIABLE:g}; before training {start:.2f} at most",
-        f"{table['targets'].min():,} or more held-out rare targets a checkpoint; bars: 95 % of random splits of the documents",
+        f"From step {facts['settled']} on every run's effects on rare targets have a reliability above {facts['reliable']}; "
+        f"before training {facts['untrained_reliability']} at most",
+        f"{facts['least_targets']} or more held-out rare targets a checkpoint; bars: 95% of random splits of the documents",
         "Split-half reliability of the neurons’ net effects on rare targets at every checkpoint of each seed.",
     )
 
 
-def loss_curve(log: pd.DataFrame, baselines: pd.DataFrame) -> alt.LayerChart:
-    """Loss by tokens read (``trajectory.loss_table``), with the n-gram models' (``trajectory.baseline_table``) as levels."""
+def loss_curve(log: pd.DataFrame, baselines: pd.DataFrame, facts: Mapping[str, str]) -> alt.LayerChart:
+    """Plot the loss by tokens read, with the losses of the n-gram models as levels.
+
+    ``log`` is ``trajectory.loss_table``; ``baselines`` is ``trajectory.baseline_table``.
+    """
     read = log[log["tokens"] > 0]
     reach = [float(read["tokens"].min()), float(read["tokens"].max())]
     scale = alt.Scale(type="log", domain=reach, nice=False)
@@ -70,10 +68,9 @@ def loss_curve(log: pd.DataFrame, baselines: pd.DataFrame) -> alt.LayerChart:
         .mark_text(align="right", dy=-6, color=BLUE, fontSize=11)
         .encode(alt.XDatum(reach[1], type="quantitative"), y, text="model")
     )
-    best, trigram = log.loc[log["text"] == "held out", "loss"].min(), baselines["loss"].min()
     return finish(
         alt.layer(levels, names, batches, points).properties(width="container"),
-        f"The model ends {trigram - best:.2f} nats per token below the best n-gram model",
+        f"The model ends {facts['margin']} nats per token below the best n-gram model",
         "held-out loss at every checkpoint, training loss of single batches; dashed: n-gram models on the same held-out tokens",
         "Training and held-out loss against training tokens on a log axis, with unigram, bigram and trigram losses as levels.",
     )

@@ -1,54 +1,106 @@
-"""What the calibration of the rules found: how often each says *supported* where there is nothing, and where it was planted."""
+"""Calibration of the rules: how often each says *supported* on simulated data without an effect, or with a planted one.
 
-from collections.abc import Collection
+The module measures these shares and reads the results of earlier measurements.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from tqdm import tqdm
 
+from raretok.claims import all_claims
+from raretok.claims.declaration import Claim, Simulation
+from raretok.claims.verdicts import Verdict
 from raretok.errors import RaretokError
 
-RESULTS = Path(__file__).parents[2] / "benchmarks" / "calibration.csv"
-STRENGTH = 4.0
-"""Planted rank curves are this many times as large (root mean square) as those of the study they are planted in."""
+RESULTS = Path(__file__).with_name("calibration.csv")
 FOUND = 0.85
-"""Share of the data sets with a planted answer in which a rule has to find it; a test holds the rules to it."""
-_RANK = ("noise", "half_normal", "exponential", "lognormal")
-_LABELS = (*_RANK, "labels exchanged")
-_GROUPS = ("independent", "matched group")
-RULES: dict[str, tuple[tuple[str, ...], str]] = {
-    "C1": (_LABELS, "plateau and breaks"),
-    "C2": (_RANK, "plateau and breaks"),
-    "C3": (_RANK, "plateau and breaks"),
-    "C4": (_RANK, "plateau and breaks"),
-    "C5": (_RANK, "power law"),
-    "C6a": (_RANK, "plateau and breaks"),
-    "C6b": ((*_RANK, "power law"), "head excess"),
-    "C7": (_RANK, "plateau and breaks"),
-    "C8": (_LABELS, "plateau and breaks"),
-    "C9": (_GROUPS, "factors"),
-    "C10": (_GROUPS, "factors"),
-    "C11": (_GROUPS, "drive against the rest"),
-    "C12": (_GROUPS, "factors"),
-    "C13": (("gaussian rows", "matched group"), "Pareto directions"),
-    "C14": (("gaussian rows", "matched group"), "Pareto directions"),
-    "C15": (("communities",), "independent"),
-    "C16": (_GROUPS, "communities"),
-    "C17": (("heads exchanged",), "bands exchanged"),
-    "C18": (("strongest head alone",), "heads add up"),
-    "C19": (_GROUPS, "factors"),
-    "C20": (("gain of noise",), "gain"),
-    "C21": (("random group",), "group of a kind"),
-    "C22": (("another ranking",), "same ranking"),
-    "C23": (("layers alike",), "last layer larger"),
-}
-"""Of each rule, the data that make its claim untrue, and the planted data that make it true.
+"""Share of the data sets with a planted answer in which a rule must find it; a test checks that the rules do."""
+Key = tuple[str, str]
+_materials: dict[Any, Any] = {}
 
-Only C1 and C8 compare rare targets with others, so exchanged labels make no other claim about the rank curve untrue; C15 claims that there is nothing.
-"""
+
+def simulations() -> dict[Key, Simulation]:
+    """Return every simulation that a claim is tried on, by the room of the first such claim and its own name."""
+    by_key: dict[Key, Simulation] = {}
+    for claim in all_claims():
+        for simulation in (*claim.nulls, *claim.plants):
+            if simulation not in by_key.values():
+                by_key[claim.room, simulation.name] = simulation
+    return by_key
+
+
+def judged_on(simulation: Simulation, tables: Any) -> Iterator[tuple[Claim, Verdict]]:
+    """Yield the verdict of every rule whose tables are all in one data set."""
+    by_name = {function.node.name: table for function, table in tables.items()}
+    for claim in all_claims():
+        if all(need.name in by_name for need in claim.reads):
+            yield claim, claim.rule(*(by_name[need.name] for need in claim.reads)).verdict
+
+
+def try_rules(key: Key, seed: int, material: Any) -> list[dict[str, Any]]:
+    """Return the verdicts on one data set as rows of ``id``, ``data`` and ``verdict``."""
+    simulation = simulations()[key]
+    tables = simulation.tables(material, seed)
+    return [{"id": c.id, "data": simulation.name, "verdict": v} for c, v in judged_on(simulation, tables)]
+
+
+def _start(materials: dict[Any, Any]) -> None:
+    _materials.update(materials)
+
+
+def _try(task: tuple[Key, int]) -> list[dict[str, Any]]:
+    key, seed = task
+    return try_rules(key, seed, _materials[simulations()[key].material])
+
+
+def calibrate(study: Any, rooms: Collection[str] = (), sets: int = 500, plants: int = 200) -> pd.DataFrame:
+    """Measure the shares of data sets on which each rule says *supported* and *not supported*.
+
+    The columns are ``id``, ``data``, ``supported``, ``denied`` and ``sets``.
+
+    Args:
+        study: the study that the data sets are made from.
+        rooms: the rooms of the claims that are tried; by default all.
+        sets: the number of data sets of each kind without a planted answer.
+        plants: the number of data sets of each kind with a planted answer.
+    """
+    planted = {s for c in all_claims() for s in c.plants} - {s for c in all_claims() for s in c.nulls}
+    chosen = {key: s for key, s in simulations().items() if not rooms or key[0] in rooms}
+    makers: set[Callable[[Any], Any]] = {s.material for s in chosen.values()}
+    materials = {make: make(study) for make in makers}
+    tasks = [(key, seed) for key, s in chosen.items() for seed in range(plants if s in planted else sets)]
+    rows: list[dict[str, Any]] = []
+    with ProcessPoolExecutor(initializer=_start, initargs=(materials,)) as pool:
+        for verdicts in tqdm(pool.map(_try, tasks, chunksize=4), total=len(tasks), desc="data sets", disable=None):
+            rows += verdicts
+    return shares(pd.DataFrame(rows))
+
+
+def shares(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """Return the shares of ``calibrate`` from verdicts, a row for each rule and data set (``id``, ``data``,
+    ``verdict``)."""
+    said = verdicts.assign(
+        supported=verdicts["verdict"] == Verdict.SUPPORTED, denied=verdicts["verdict"] == Verdict.NOT_SUPPORTED
+    )
+    by_data = said.groupby(["id", "data"], sort=False)
+    result = by_data[["supported", "denied"]].mean().assign(sets=by_data.size()).reset_index()
+    return in_order(result)
+
+
+def in_order(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows in the order of the claims."""
+    order = {c.id: k for k, c in enumerate(all_claims())}
+    return table.sort_values("id", key=lambda x: x.map(order), kind="stable")
 
 
 def calibration_results() -> pd.DataFrame:
-    """Every measured share, by rule and kind of data: ``supported``, ``denied`` (NaN where it was not counted), ``sets``.
+    """Return every measured share by rule and kind of data: ``supported``, ``denied``, ``sets``.
+
+    Rules that were not measured have no row.
 
     Raises:
         RaretokError: the results are missing.
@@ -61,26 +113,31 @@ def calibration_results() -> pd.DataFrame:
 
 
 def calibration_table(rules: Collection[str]) -> pd.DataFrame:
-    """A row a rule: share of data sets on which it says *supported*, and of planted ones on which it says *not supported*.
+    """Return the shares of data sets on which each rule says *supported*, with a row for each rule.
 
-    Columns: ``rule``; one for each kind of data in which one of the claims is untrue (NaN where it is not); ``planted``, ``planted, denied`` (NaN where it was not counted); ``sets`` (of each of the former).
+    The columns are ``rule``; one column for each kind of data in which one of the claims is untrue (NaN for the rules
+    of other claims); ``planted`` and ``planted, denied``, the shares of data sets with a planted answer on which the
+    rule says *supported* and *not supported*; and ``sets``, the number of data sets of each kind in which the claim is
+    untrue. Shares that were not measured are NaN.
 
     Raises:
         RaretokError: the results are missing.
     """
-    found = calibration_results().to_dict("index")
-    kinds = list(dict.fromkeys(kind for rule in rules for kind in RULES[rule][0]))
+    measured = calibration_results().to_dict("index")
+    claims = [c for c in all_claims() if c.id in rules]
+    kinds = list(dict.fromkeys(s.name for c in claims for s in c.nulls))
+    missing = {"supported": float("nan"), "denied": float("nan"), "sets": 0}
     rows = []
-    for rule in rules:
-        nulls, plant = RULES[rule]
-        shares = {k: found[rule, k]["supported"] if k in nulls else float("nan") for k in kinds}
+    for claim in claims:
+        untrue = {s.name: measured.get((claim.id, s.name), missing) for s in claim.nulls}
+        true = [measured.get((claim.id, s.name), missing) for s in claim.plants]
         rows.append(
-            {"rule": rule}
-            | {k.replace("half_normal", "half-normal"): share for k, share in shares.items()}
+            {"rule": claim.id}
+            | {k.replace("half_normal", "half-normal"): untrue.get(k, missing)["supported"] for k in kinds}
             | {
-                "planted": found[rule, plant]["supported"],
-                "planted, denied": found[rule, plant].get("denied", float("nan")),
-                "sets": min(found[rule, k]["sets"] for k in nulls),
+                "planted": min((x["supported"] for x in true), default=float("nan")),
+                "planted, denied": max((x["denied"] for x in true), default=float("nan")),
+                "sets": min((int(x["sets"]) for x in untrue.values()), default=0),
             }
         )
     return pd.DataFrame(rows)

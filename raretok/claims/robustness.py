@@ -1,74 +1,88 @@
-"""Rules of C20, C22 and C23: groups against single neurons, kinds of ablation, and layers."""
+"""C22: kinds of ablation."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from numpy import ndarray
 
-from raretok.claims.coactivation import NAN
-from raretok.claims.verdicts import Evidence, Judgement, Verdict
-from raretok.stats.resampling import LEVEL
+from raretok.claims.declaration import Simulation, claim
+from raretok.claims.verdicts import Judgement, Verdict, decide, interval_of
+from raretok.findings import robustness
+from raretok.measure.effects import band_sums
+from raretok.stats.streams import stream
+from raretok.stats.sums import SplitHalfSums, split_half_sums
 
-OVERLAP = 1 / 3
-"""Jaccard similarity above which two groups are much the same: half the members of each are in the other."""
+QUESTION = "Does the outcome hang on how neurons are ablated?"
 SIMILAR = 0.8
-"""Rank correlation, freed of noise, from which two kinds of ablation say the same of the neurons."""
+"""Rank correlation, corrected for noise, at and above which two kinds of ablation rank the neurons alike."""
+NEURONS = 150
 
 
-def best_group(evidence: Evidence) -> Judgement:
-    """C20: a group chosen for its joint effect overlaps little with the best single neurons, and does more in other documents."""
-    assert evidence.joint_groups is not None
-    if not len(evidence.joint_groups):
-        return Judgement(NAN, "–", NAN, NAN, NAN, 0, NAN, Verdict.OPEN, "no group could be built")
-    row = dict(evidence.joint_groups.iloc[-1])
-    if row["jaccard"] > OVERLAP:
-        verdict, why = Verdict.AGAINST, "most of the group chosen together are the best single neurons"
-    elif row["low"] > 0:
-        verdict, why = Verdict.SUPPORTED, "little overlap, and the group chosen together does more in other documents"
-    elif row["high"] < 0:
-        verdict, why = Verdict.AGAINST, "little overlap, but the best single neurons do more in other documents"
-    else:
-        verdict, why = Verdict.NULL, "little overlap, but neither group does more in other documents"
-    says = "yes" if row["jaccard"] <= OVERLAP else "no"
-    return Judgement(
-        row["jaccard"], says, row["gain"], row["low"], row["high"], int(row["documents"]), NAN, verdict, why
-    )
+@dataclass(frozen=True)
+class Material:
+    """Effects of some neurons on rare targets with controls, by document, and weights."""
+
+    net: ndarray
+    weight: ndarray
 
 
-def any_ablation(evidence: Evidence) -> Judgement:
+def material(study: Any, seed: int = 0) -> Material:
+    """Return the effects of some neurons of a study."""
+    net, weight = study.get(band_sums).of("rare with controls")
+    return Material(net[:, stream(seed, "claims.robustness.neurons").permutation(net.shape[1])[:NEURONS]], weight)
+
+
+def simulated(kind: str, real: Material, seed: int) -> dict[Any, pd.DataFrame]:
+    """Simulate three noisy measurements of the same effects; in one, a third of the neurons may have changed places."""
+    rng = stream(seed, "claims.robustness", kind)
+    net, weight = real.net, real.weight
+    index = np.arange(net.shape[1])
+    if kind == "another ranking":
+        some = rng.permutation(index)[: len(index) // 3]
+        index[some] = rng.permutation(some)
+    residual = net - np.outer(weight, net.sum(0) / weight.sum())
+    noise = 0.3 * residual * rng.choice([-1.0, 1.0], (len(weight), 1))
+
+    def sums(one: ndarray) -> SplitHalfSums:
+        both, w = np.stack([one, one], axis=1), np.stack([weight, weight], axis=1)
+        return split_half_sums(both, None, w, rng.integers(0, 2, len(w)), robustness.BANDS)
+
+    kinds = {"mean": sums(net), "zero": sums(net[:, index] + noise), "resample": sums(net + noise)}
+    return {robustness.replacements: robustness.replacements(kinds, seed)}
+
+
+ANOTHER, SAME = (Simulation(kind, material, partial(simulated, kind)) for kind in ("another ranking", "same ranking"))
+
+
+@claim(
+    "C22",
+    "the kind of ablation does not matter",
+    source="reviewers of D",
+    reported="–",
+    quantity="lowest rank correlation of mean with another kind",
+    reads=(robustness.replacements,),
+    matters=SIMILAR,
+    nulls=[ANOTHER],
+    plants=[SAME],
+)
+def any_ablation(replacements: pd.DataFrame) -> Judgement:
     """C22: mean, zero and resample ablation rank the neurons alike at rare targets."""
-    assert evidence.replacements is not None
-    table = evidence.replacements
+    table = replacements
     part = table[(table["band"] == "rare with controls") & (table["first"] == "mean")] if len(table) else table
     if not len(part):
-        return Judgement(NAN, "–", NAN, NAN, NAN, 0, NAN, Verdict.OPEN, "there are no rare targets with controls")
+        return Judgement(Verdict.INCONCLUSIVE, "there are no rare targets with controls")
     row = dict(part.sort_values("corrected").iloc[0])
     apart = part.loc[part["high"] < SIMILAR, "second"]
-    if (part["low"] >= SIMILAR).all():
-        verdict, why = Verdict.SUPPORTED, "all kinds of ablation rank the neurons alike"
-    elif len(apart):
-        verdict, why = Verdict.AGAINST, f"mean and {' and '.join(apart)} ablation rank the neurons differently"
-    else:
-        verdict, why = Verdict.OPEN, "whether all kinds of ablation rank the neurons alike, the data cannot tell"
-    return Judgement(NAN, "–", row["corrected"], row["low"], row["high"], int(row["neurons"]), NAN, verdict, why)
-
-
-def last_layer(evidence: Evidence) -> Judgement:
-    """C23: no other layer's neurons act as much on rare targets in particular."""
-    assert evidence.layer_effects is not None
-    table = evidence.layer_effects
-    if len(table) < 2:
-        return Judgement(NAN, "–", NAN, NAN, NAN, 0, NAN, Verdict.OPEN, "there is no other layer to compare with")
-    if not np.isfinite(table["energy"]).all():
-        return Judgement(
-            NAN, "–", NAN, NAN, NAN, 0, NAN, Verdict.OPEN, "too few rare targets with controls in its windows"
-        )
-    row = dict(table.iloc[-1])
-    first = int(table["energy"].argmax())
-    if row["above"] >= 1 - LEVEL and row["low"] > 0:
-        verdict, why = Verdict.SUPPORTED, f"no other layer has as much, in at least {1 - LEVEL:.0%} of the resamples"
-    elif row["ahead"]:
-        verdict, why = Verdict.AGAINST, f"another layer has more (most: layer {first} of 0 to {len(table) - 1})"
-    else:
-        verdict, why = (
-            Verdict.OPEN,
-            f"which layer has most the data cannot tell (it seems: layer {first} of 0 to {len(table) - 1})",
-        )
-    return Judgement(NAN, "–", row["share"], NAN, NAN, int(row["documents"]), NAN, verdict, why)
+    verdict, why = decide(
+        ((part["low"] >= SIMILAR).all(), Verdict.SUPPORTED, "all kinds of ablation rank the neurons alike"),
+        (
+            len(apart),
+            Verdict.NOT_SUPPORTED,
+            f"mean and {' and '.join(apart)} ablation rank the neurons differently",
+        ),
+        (True, Verdict.INCONCLUSIVE, "whether all kinds of ablation rank the neurons alike, the data cannot tell"),
+    )
+    return Judgement(verdict, why, controlled=interval_of(row, "corrected"), n=int(row["neurons"]))

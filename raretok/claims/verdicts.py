@@ -1,5 +1,6 @@
-"""What a rule reads and what it says."""
+"""The judgement that a rule makes: a verdict with the estimates on which it rests."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -7,77 +8,86 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-NOT_REPEATED = "the neurons' effects do not repeat in other documents"
+NAN = float("nan")
 Row = dict[str, Any]
 
 
 class Verdict(StrEnum):
-    """The four answers: for, against, as without anything to find, and that the data cannot tell."""
+    """The verdicts: for the claim, against it, like data without the effect, undecided by the data, and not
+    applicable."""
 
     SUPPORTED = "supported"
-    AGAINST = "not supported"
+    NOT_SUPPORTED = "not supported"
     NULL = "indistinguishable from null"
-    OPEN = "inconclusive"
+    INCONCLUSIVE = "inconclusive"
+    NOT_APPLICABLE = "not applicable"
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """The tables that rules read, by the names of ``Study``'s methods; None where a model has none, as those over training without checkpoints; ``gated``: whether its MLP is."""
+class Estimate:
+    """A number with its 95% interval, if any; ``says`` is whether the published estimator alone would say yes."""
 
-    regimes: pd.DataFrame
-    contrasts: pd.DataFrame
-    tails: pd.DataFrame
-    published: pd.DataFrame
-    departures: pd.DataFrame | None = None
-    coactivation: pd.DataFrame | None = None
-    across: pd.DataFrame | None = None
-    clusters: pd.DataFrame | None = None
-    group_tails: pd.DataFrame | None = None
-    growth: pd.DataFrame | None = None
-    routing: pd.DataFrame | None = None
-    joint_groups: pd.DataFrame | None = None
-    kinship: pd.DataFrame | None = None
-    replacements: pd.DataFrame | None = None
-    layer_effects: pd.DataFrame | None = None
-    model: str = ""
-    gated: bool = False
-
-    def row(self, statistic: str, form: str = "controlled", band: str = "rare") -> Row:
-        """One statistic of one rank curve of net effects; NaN throughout if the model has no such curve."""
-        t = self.regimes
-        found = t[(t["statistic"] == statistic) & (t["form"] == form) & (t["band"] == band) & (t["measure"] == "net")]
-        return _first(found)
-
-    def contrast(self, statistic: str, other: str = "matched") -> Row:
-        """One statistic of the rare curve less that of another band; NaN throughout if there is none."""
-        found = self.contrasts[(self.contrasts["statistic"] == statistic) & (self.contrasts["other"] == other)]
-        return _first(found)
-
-
-def _first(found: pd.DataFrame) -> Row:
-    return dict(found.iloc[0]) if len(found) else dict.fromkeys(map(str, found.columns), np.nan)
+    value: float = NAN
+    low: float = NAN
+    high: float = NAN
+    says: str = "–"
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a rule says: estimates as published and controlled, interval, n, the percentile in the null it is closest to, verdict and why."""
+    """The judgement of a rule: the verdict, its reason, and the estimates as published and controlled.
 
-    published: float
-    published_says: str
-    controlled: float
-    low: float
-    high: float
-    n: int
-    null: float
+    ``n`` is the sample size, and ``null`` is the percentile in the null that the estimate is closest to (or p).
+    """
+
     verdict: Verdict
     why: str
+    published: Estimate = Estimate()
+    controlled: Estimate = Estimate()
+    n: int = 0
+    null: float = NAN
+
+    def as_row(self) -> Row:
+        """Return the fields as columns of the table of claims."""
+        return {
+            "published": self.published.value,
+            "published_says": self.published.says,
+            "controlled": self.controlled.value,
+            "low": self.controlled.low,
+            "high": self.controlled.high,
+            "n": self.n,
+            "null": self.null,
+            "verdict": str(self.verdict),
+            "why": self.why,
+        }
 
 
-def repeats(evidence: Evidence) -> bool:
-    """Whether the neurons' effects on rare targets agree between halves more than noise would."""
-    return bool(evidence.row("agreement")["departs"] == 1)
+def decide(*cases: tuple[Any, Verdict, str]) -> tuple[Verdict, str]:
+    """Return verdict and reason of the first case whose condition holds; the condition of the last case always holds.
+
+    All conditions are computed before the first is tested, so each must be computable whatever the others are. A
+    comparison with NaN is false.
+    """
+    return next((verdict, why) for condition, verdict, why in cases if condition)
 
 
-def neurons(evidence: Evidence) -> int:
-    """How many neurons the layer has."""
-    return int(evidence.tails["neurons"].iloc[0]) if len(evidence.tails) else 0
+def pick(table: pd.DataFrame, **where: Any) -> Row | None:
+    """Return the first row whose columns have these values; None if there is none."""
+    for column, value in where.items():
+        table = table[table[column] == value] if len(table) else table
+    return dict(table.iloc[0]) if len(table) else None
+
+
+def pick_or_missing(table: pd.DataFrame, **where: Any) -> Row:
+    """Return the row that ``pick`` returns, or a row in which every value is missing."""
+    return pick(table, **where) or dict.fromkeys(map(str, table.columns), np.nan)
+
+
+def yes_if(condition: Any) -> str:
+    """Return the answer of the published estimator alone, ``yes`` or ``no``."""
+    return "yes" if condition else "no"
+
+
+def interval_of(row: Mapping[str, Any], name: str = "estimate") -> Estimate:
+    """Return the estimate of a row with its interval."""
+    return Estimate(float(row[name]), float(row["low"]), float(row["high"]))

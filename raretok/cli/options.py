@@ -1,4 +1,4 @@
-"""What commands share: options for every setting of a study, and tables printed as text or JSON."""
+"""Options for every setting of a study, and tables printed as text or JSON, as shared by the commands."""
 
 import inspect
 import json
@@ -9,19 +9,21 @@ from typing import Annotated, Any
 
 import typer
 
+from raretok.measure.settings import StudySettings
+
 Json = Annotated[bool, typer.Option("--json", help="print JSON instead of a table")]
+StoreFolder = Annotated[Path | None, typer.Option("--store", help="results folder; else $RARETOK_STORE or .raretok")]
 
 
 def with_study_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command ``MODEL`` and an option for every other field of ``StudyConfig``, and call it with a study."""
-    from raretok.reading import StudyConfig
-    from raretok.study import Study
-
-    fields = StudyConfig.model_fields
+    """Give a command ``MODEL`` and an option for every other field of ``StudySettings``, and call it with a study."""
+    fields = StudySettings.model_fields
     own = list(inspect.signature(command).parameters.values())[1:]
 
     @wraps(command)
     def run(**values: Any) -> None:
+        from raretok.study import Study
+
         rest = {p.name: values.pop(p.name) for p in own}
         study = Study(device=values.pop("device"), store=values.pop("store"), **values)
         command(study, **rest)
@@ -35,17 +37,23 @@ def with_study_options(command: Callable[..., None]) -> Callable[..., None]:
     for name, field in list(fields.items())[1:]:
         kind = str if name == "replacement" else field.annotation
         parameters.append(parameter(name, kind, field.default, typer.Option(help=field.description)))
-    parameters += [
-        parameter("device", str, "auto", typer.Option(help="auto, cpu, cuda … (changes no number beyond its bound)")),
-        parameter("store", Path | None, None, typer.Option(help="results folder; else $RARETOK_STORE or .raretok")),
-    ]
+    device = typer.Option(help="auto, cpu, cuda … (changes no number beyond its bound)")
+    store = typer.Option(help="results folder; else $RARETOK_STORE or .raretok")
+    parameters += [parameter("device", str, "auto", device), parameter("store", Path | None, None, store)]
     keyword = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
-    run.__signature__ = inspect.Signature([*parameters, *keyword])  # type: ignore[attr-defined]
+    arguments, options = ([p for p in keyword if _is_argument(p) == wanted] for wanted in (True, False))
+    run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [parameters[0], *arguments, *parameters[1:], *options]
+    )
     return run
 
 
+def _is_argument(parameter: inspect.Parameter) -> bool:
+    return any(isinstance(m, typer.models.ArgumentInfo) for m in getattr(parameter.annotation, "__metadata__", ()))
+
+
 def print_rows(rows: Sequence[Mapping[Any, Any]], as_json: bool) -> None:
-    """Rows as a table, or as JSON in which missing numbers are null."""
+    """Print rows as a table, or as JSON in which missing numbers are null."""
     if as_json:
         plain = [{k: None if v != v else v for k, v in row.items()} for row in rows]
         typer.echo(json.dumps(plain, indent=1, ensure_ascii=False, default=lambda x: x.item(), allow_nan=False))
@@ -60,6 +68,6 @@ def print_rows(rows: Sequence[Mapping[Any, Any]], as_json: bool) -> None:
 
 
 def _text(value: Any) -> str:
-    from raretok.charts.claims import number
+    from raretok.claims.wording import number
 
     return number(value) if isinstance(value, float) else str(value)

@@ -1,1 +1,1 @@
-"""Text: documents become windows of token ids, and token counts become frequency bands."""
+"""Text data: windows of token ids from documents, and frequency bands from token counts."""

@@ -1,4 +1,4 @@
-"""Unigram counts → frequency bands of token types (method §2)."""
+"""Frequency bands of token types, derived from unigram counts (method §2)."""
 
 import hashlib
 import json
@@ -20,11 +20,11 @@ from raretok.errors import RaretokError
 RARE_MASS = 0.05
 COMMON_MASS = 0.5
 MOST_TOKENS = 1 << 53
-"""Up to here sums of counts are exact."""
+"""Largest total count; sums of counts up to it are exact in float64."""
 UNREADABLE = (ArithmeticError, EOFError, LookupError, MemoryError, RecursionError, SyntaxError, TokenError, TypeError)
-"""What numpy raises, beside ValueError and OSError, at a header that is none."""
+"""Exceptions that numpy raises for an invalid header, in addition to ValueError and OSError."""
 DECILES = tuple(f"decile {k}" for k in range(1, 11))
-"""Tenths of the token mass, from the rarest types (1) to the most frequent (10)."""
+"""Names of the tenths of the token mass, from the rarest types (1) to the most frequent (10)."""
 
 
 @dataclass(frozen=True)
@@ -49,17 +49,18 @@ def load_counts(path: Path, vocab: int, padded: int | None = None) -> UnigramCou
     """Read known training counts: a ``.npy`` vector, or a ``.json`` list, of one count per token id.
 
     Args:
-        path: the file.
-        vocab: number of token ids of the tokenizer.
-        padded: number of token ids of the model, where it has more.
+        path: The file.
+        vocab: Number of token ids of the tokenizer.
+        padded: Number of token ids of the model, if it has more.
 
     Raises:
-        RaretokError: unreadable file, another length than either vocabulary, or negative or non-integer counts.
+        RaretokError: if the file is unreadable, its length matches neither vocabulary, its values are negative or not
+            integers, or their sum is 0 or too large.
     """
     if path.suffix not in (".npy", ".json") or not os.path.isfile(path):
         raise RaretokError(f"no counts file {path}: give an existing .npy or .json file of {vocab} counts")
     try:
-        # Mapped, a header that promises more than the file holds is an error before any memory is taken.
+        # When the file is mapped, a header that claims more data than it holds is an error before memory is allocated.
         raw = open_memmap(path, "r") if path.suffix == ".npy" else np.asarray(json.loads(path.read_text("utf-8")))
     except (*UNREADABLE, ValueError, OSError) as error:
         raise RaretokError(f"{path.name} is not a readable counts file ({error}): write it again") from None
@@ -84,11 +85,12 @@ def cumulative_mass(counts: Int[ndarray, " vocab"]) -> Float[ndarray, " vocab"]:
 
 
 def type_bands(counts: Int[ndarray, " vocab"]) -> dict[str, Bool[ndarray, " vocab"]]:
-    """Bands of token types by frequency; a type that never occurs is in none.
+    """Bands of token types by frequency; a type that never occurs is in no band.
 
-    ``rare``: the rarest types that together make up at most 5 % of the token mass. ``common``: the most frequent types
-    that make up at least half of it. ``half of types``: the rarer half of the types that occur (the published band).
-    ``decile k``: tenths of the token mass. Types of equal count are never split between bands.
+    ``rare`` holds the rarest types that together make up at most 5% of the token mass, ``common`` the most frequent
+    types that make up at least half of it, ``half of types`` the rarer half of the types that occur (the published
+    band), and ``decile k`` the types of the k-th tenth of the token mass. Types of equal count are never split between
+    bands.
     """
     occurs = counts > 0
     mass = cumulative_mass(counts)
@@ -109,9 +111,10 @@ def _mass_at(counts: Int[ndarray, " vocab"]) -> Float[ndarray, " vocab"]:
 
 
 def type_table(counts: Int[ndarray, " vocab"], show: Callable[[Any], list[str]]) -> pd.DataFrame:
-    """Every token type that occurs, the most frequent first; ``show`` turns token ids into texts.
+    """Table of all token types that occur, in descending order of frequency; ``show`` turns token ids into texts.
 
-    Columns: ``token``, ``text``, ``count``, ``rank`` (from 1), ``band`` (rare, between or common), ``decile`` (1: rarest).
+    Columns: ``token``, ``text``, ``count``, ``rank`` (from 1), ``band`` (rare, between or common), ``decile`` (1:
+    rarest).
     """
     bands = type_bands(counts)
     ids = np.flatnonzero(counts > 0)

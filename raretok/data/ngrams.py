@@ -1,7 +1,7 @@
-"""What a model must beat: n-gram models with interpolated Kneser–Ney smoothing, estimated on its own training tokens.
+"""Baselines for a model: n-gram models with interpolated Kneser–Ney smoothing, estimated on its own training tokens.
 
-The highest order uses counts, every lower one the number of different tokens seen before (Kneser and Ney 1995), each with one
-absolute discount D = n₁ / (n₁ + 2 n₂), and a uniform distribution below the lowest.
+The highest order uses counts, and every lower order the number of different preceding tokens (Kneser and Ney 1995).
+Each order has one absolute discount D = n₁ / (n₁ + 2 n₂), and the lowest is interpolated with a uniform distribution.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from raretok.errors import RaretokError
 
 @dataclass(frozen=True)
 class _Level:
-    """Counts of n-grams by key, and of their contexts: sum of counts and number of different next tokens."""
+    """Counts of n-grams by key, and for each of their contexts the sum of counts and the number of next tokens."""
 
     keys: Int[ndarray, " gram"]
     counts: Int[ndarray, " gram"]
@@ -28,16 +28,16 @@ class _Level:
 def ngram_losses(
     train: Int[ndarray, " token"], test: Int[ndarray, " tested"], vocab: int, order: int
 ) -> Float[ndarray, " target"]:
-    """−log p of every test token but the first ``order − 1``, in nats, given the ``order − 1`` before it.
+    """−log p in nats of every test token after the first ``order − 1``, given the ``order − 1`` tokens before it.
 
     Args:
-        train: token ids to estimate from.
-        test: token ids to predict.
-        vocab: number of types; every one has a probability above 0.
-        order: 1 for unigrams, 3 for trigrams.
+        train: Token ids to estimate from.
+        test: Token ids to predict.
+        vocab: Number of types; each has a probability above 0.
+        order: Order of the model, such as 1 for unigrams and 3 for trigrams.
 
     Raises:
-        RaretokError: the order is too high for 64-bit keys, or a text is shorter than the order.
+        RaretokError: if the order is too high for 64-bit keys, or a text is shorter than the order.
     """
     if order < 1 or order * np.log2(max(vocab, 2)) > 62:
         raise RaretokError(f"n-grams of order {order} over {vocab} types cannot be counted: use an order from 1 to 3")
@@ -46,7 +46,7 @@ def ngram_losses(
     keys, counts = np.unique(_grams(train, vocab, order), return_counts=True)
     levels = [_level(keys, counts, vocab)]
     for n in range(order - 1, 0, -1):
-        # A lower order counts the different tokens that its n-grams were seen after.
+        # A lower order counts the different tokens that precede its n-grams.
         keys, counts = np.unique(keys % vocab**n, return_counts=True)
         levels.append(_level(keys, counts, vocab))
     p = np.full(len(test) - order + 1, 1 / vocab)
@@ -57,7 +57,7 @@ def ngram_losses(
 
 
 def _grams(ids: Int[ndarray, " token"], vocab: int, order: int) -> Int[ndarray, " gram"]:
-    """Each run of ``order`` tokens as one integer, the last token its last digit."""
+    """Each run of ``order`` tokens encoded as one integer in base ``vocab``, with the last token as its last digit."""
     key = np.zeros(len(ids) - order + 1, dtype=np.int64)
     for k in range(order):
         key = key * vocab + ids[k : len(ids) - order + 1 + k]
@@ -68,14 +68,14 @@ def _level(keys: Int[ndarray, " gram"], counts: Int[ndarray, " gram"], vocab: in
     contexts, first = np.unique(keys // vocab, return_index=True)
     types = np.diff([*first, len(keys)])
     once, twice = int((counts == 1).sum()), int((counts == 2).sum())
-    discount = max(once, 1) / (max(once, 1) + 2 * twice)  # above 0 also where nothing occurs once
+    discount = max(once, 1) / (max(once, 1) + 2 * twice)  # it must be above 0 even if no n-gram occurs exactly once
     return _Level(keys, counts, contexts, np.add.reduceat(counts, first), types, discount)
 
 
 def _interpolated(
     level: _Level, grams: Int[ndarray, " target"], vocab: int, lower: Float[ndarray, " target"]
 ) -> Float[ndarray, " target"]:
-    """(max(c − D, 0) + D · types · lower) / total, or the lower order's where the context was never seen."""
+    """(max(c − D, 0) + D · types · lower) / total, or the lower order's probability where the context is unseen."""
     count = _look_up(level.keys, level.counts, grams)
     total = _look_up(level.contexts, level.totals, grams // vocab)
     types = _look_up(level.contexts, level.types, grams // vocab)

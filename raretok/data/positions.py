@@ -1,8 +1,8 @@
-"""Which positions are ablated, and what each counts for in each band (method §2).
+"""Selection of the positions to ablate, and their weights in each band (method §2).
 
-All positions of interest are taken: rare targets, and – for the published definition – rare inputs. Of the rest a seeded
-sample stratified by frequency decile, weighted so that every band mean is an unbiased estimate for its band. Matched
-controls are common-target positions that are as hard as the rare ones.
+All positions of interest are selected: rare targets and, for the published definition, rare inputs. From the rest a
+seeded sample stratified by frequency decile is drawn and weighted so that every band mean is an unbiased estimate for
+its band. Matched controls are common-target positions that are as hard as the rare ones.
 """
 
 from dataclasses import dataclass
@@ -27,14 +27,18 @@ BANDS = (
     "rare input",
     "half of types input",
 )
-"""By target – matched: common targets as hard as the rare ones that have such – and, named so, by the token read."""
+"""Names of the bands. They are defined by the target or, where the name ends in ``input``, by the token read.
+
+``matched`` holds common targets as hard as the rare ones; ``rare with controls`` holds the rare ones that have such.
+"""
 HEAVIEST = (4, 4, 10)
-"""Rare targets that one control may stand for at most, at each level of matching; beyond, they go without controls."""
+"""Largest number of rare targets per control at each level of matching; rare targets that exceed it at every level have
+no controls."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Positions to ablate (``rows``, ascending) and what each counts for in each of ``BANDS``."""
+    """Positions to ablate (``rows``, ascending) and the weight of each in each of ``BANDS``."""
 
     rows: Int[ndarray, " selected"]
     weights: Float[ndarray, "band selected"]
@@ -54,18 +58,18 @@ def select(
     """Choose and weight the positions to ablate.
 
     Args:
-        target: next token of every used position.
-        input: token read there.
-        loss: its cross-entropy in nats.
-        position: place in the window.
-        half: half of the documents, 0 or 1; controls are of the same half.
-        counts: unigram counts of the token types.
-        word_start: which types start a word.
-        sample: how many of the positions that are not of interest, in all deciles together.
-        seed: of the sample.
+        target: Next token at every used position.
+        input: Token read at every used position.
+        loss: Cross-entropy of the target in nats.
+        position: Position in the window.
+        half: Half of the documents, 0 or 1; controls are taken from the same half.
+        counts: Unigram counts of the token types.
+        word_start: Which types start a word.
+        sample: Number of positions to sample from those that are not of interest, over all deciles.
+        seed: Seed of the sample and of the controls.
 
     Raises:
-        RaretokError: fewer than 200 rare targets.
+        RaretokError: if there are fewer than 200 rare targets.
     """
     rng = np.random.default_rng(seed)
     bands = type_bands(counts)
@@ -103,12 +107,13 @@ def match_controls(
     word_start: Bool[ndarray, " token"],
     rng: np.random.Generator,
 ) -> tuple[Float[ndarray, " token"], Bool[ndarray, " token"]]:
-    """Weights that make common-target positions resemble rare ones, and which rare ones have controls at all.
+    """Weights that make common-target positions comparable to rare ones, and which rare ones have controls.
 
     Within each half of the documents, strata are loss decile (of the rare losses) × quarter of the window × word start.
-    Where controls are too few for their number of rare targets (``HEAVIEST``), strata are merged over position, then over
-    word start; what even so has too few is left out of the comparison. The weights sum to the number of rare positions
-    with controls, in each half; none may have any, as where a model has only learned which tokens are rare.
+    Where controls are too few for the number of rare targets (``HEAVIEST``), strata are merged over position, then over
+    word start; rare targets that still have too few controls are left out of the comparison. In each half, the weights
+    sum to the number of rare positions with controls. That number may be 0, for example if a model has only learned
+    which tokens are rare.
     """
     edges = np.quantile(loss[rare], np.linspace(0.1, 0.9, 9))
     decile = np.searchsorted(edges, loss) + 10 * half
@@ -135,7 +140,11 @@ def band_table(
     loss: Float[ndarray, " token"],
     document: Int[ndarray, " token"],
 ) -> pd.DataFrame:
-    """One row a band: positions ablated, targets they stand for, effective number, documents, types, mean loss (nats)."""
+    """One row per band.
+
+    Columns: ``band``, ``ablated`` (number of positions), ``targets`` (number that they represent), ``effective``
+    (effective number of positions), ``documents``, ``types`` and ``loss`` (mean, in nats).
+    """
     rows = selection.rows
     records = []
     for name, weight in zip(BANDS, selection.weights, strict=True):

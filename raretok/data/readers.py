@@ -1,4 +1,7 @@
-"""Text files of a reader's own, one document after the other. All raise ``RaretokError`` where a file cannot be read, which says what to do."""
+"""Readers of user-supplied text files, which yield one document after the other.
+
+They raise ``RaretokError`` where a file has the wrong format; the message says what to do.
+"""
 
 import csv
 import json
@@ -10,21 +13,21 @@ from pathlib import Path
 from raretok.errors import RaretokError
 
 PARAGRAPH_CHARACTERS = 2000
-"""A plain text file has no documents: its paragraphs are joined until they reach this many characters."""
+"""Least number of characters in a document of a plain text file, which is made by joining paragraphs."""
 
 
 def read_csv(path: Path, column: str) -> Iterator[str]:
-    """The column of every row; a mark before the first column is left out."""
+    """Yield the column of every row; a byte-order mark before the first column is ignored."""
     csv.field_size_limit(sys.maxsize)
-    with path.open(encoding="utf-8-sig", newline="") as stream:  # spreadsheets put a mark before the first column
-        rows = csv.DictReader(stream)  # which takes any text: it is not strict, and fields have no limit
+    with path.open(encoding="utf-8-sig", newline="") as stream:  # spreadsheets write a byte-order mark
+        rows = csv.DictReader(stream)  # accepts any text: it is not strict, and fields have no size limit
         need_column(path, column, rows.fieldnames or [])
         for row in rows:
             yield row[column] or ""
 
 
 def read_jsonl(path: Path, column: str) -> Iterator[str]:
-    """The field of every line."""
+    """Yield the field of every line that is not blank."""
     with path.open(encoding="utf-8-sig") as stream:
         for number, line in enumerate(stream, 1):
             if not line.strip():
@@ -39,7 +42,7 @@ def read_jsonl(path: Path, column: str) -> Iterator[str]:
 
 
 def read_parquet(path: Path, column: str) -> Iterator[str]:
-    """The column of every row; what is no text is empty."""
+    """Yield the column of every row, with an empty text for values that are not text."""
     import pyarrow
     import pyarrow.parquet
 
@@ -53,7 +56,7 @@ def read_parquet(path: Path, column: str) -> Iterator[str]:
 
 
 def read_txt(path: Path, column: str) -> Iterator[str]:
-    """Runs of paragraphs of at least ``PARAGRAPH_CHARACTERS``; ``column`` means nothing here."""
+    """Yield runs of paragraphs with at least ``PARAGRAPH_CHARACTERS`` characters; ``column`` is ignored."""
     held: list[str] = []
     for paragraph in re.split(r"\n\s*\n", path.read_text(encoding="utf-8-sig")):
         held.append(paragraph)
@@ -70,10 +73,10 @@ READERS: dict[str, Callable[[Path, str], Iterator[str]]] = {
     ".jsonl": read_jsonl,
     ".parquet": read_parquet,
 }
-"""By a file's suffix: from its path and the name of the column with the text to its documents."""
+"""Readers by file suffix; each takes the path and the name of the column with the text, and yields the documents."""
 
 
 def need_column(path: Path, column: str, columns: Sequence[str]) -> None:
-    """Raise ``RaretokError``, which lists the columns, where one is not among them."""
+    """Raise ``RaretokError``, whose message lists the columns, if ``column`` is not among them."""
     if column not in columns:
         raise RaretokError(f"{path.name} has no column {column!r}: name one of {', '.join(columns) or '(none)'}")

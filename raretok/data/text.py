@@ -1,17 +1,18 @@
-"""Documents → windows of token ids, one document never running into another."""
+"""Corpora of documents, and windows of token ids that never span two documents."""
 
 import hashlib
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 from numpy import ndarray
 
-from raretok import embedded
+from raretok.data import packages as embedded
 from raretok.data.readers import READERS, need_column, read_csv
 from raretok.errors import RaretokError
 
@@ -36,7 +37,10 @@ class Tokenised:
 
 @dataclass(frozen=True)
 class Windows:
-    """Fixed-length windows; ``document`` is the document's index in the corpus, ``half`` is 0 (A) or 1 (B) by document."""
+    """Windows of fixed length.
+
+    ``document`` is the index of each window's document in the corpus, and ``half`` the document's half, 0 (A) or 1 (B).
+    """
 
     tokens: Int[ndarray, "window position"]
     document: Int[ndarray, " window"]
@@ -58,7 +62,10 @@ def _bbc_news() -> Corpus:
 
 
 def _movie_reviews_part(held_out: bool) -> Corpus:
-    """Every tenth review is held out: what the models that ship with the book never saw."""
+    """The training or the held-out part of the reviews.
+
+    Every tenth review is held out; the models that ship with the book were not trained on these.
+    """
     whole = _movie_reviews()
     part = [d for k, d in enumerate(whole.documents) if (k % 10 == 9) == held_out]
     name, what = ("heldout", "every tenth") if held_out else ("train", "nine of ten")
@@ -77,17 +84,17 @@ def load_corpus(name: str, column: str = "text") -> Corpus:
     """Read a corpus: a name in ``CORPORA``, a ``.txt .csv .jsonl .parquet`` path, or a fetched hub dataset's id.
 
     Args:
-        name: what to read.
-        column: the field that holds the text, where there are fields.
+        name: Name, path or id of the corpus.
+        column: Field that holds the text, for formats with fields.
 
     Raises:
-        RaretokError: unknown name, missing or empty or undecodable file, missing column.
+        RaretokError: if the name is unknown, the file is missing, empty or undecodable, or the column is missing.
     """
     if name in CORPORA:
         return CORPORA[name]()
     path = Path(name)
     if path.suffix in READERS:
-        if not os.path.isfile(name):  # which, other than Path.is_file, takes a name of any length
+        if not os.path.isfile(name):  # Unlike Path.is_file, this accepts a name of any length.
             raise RaretokError(f"no file {name}: give an existing path or one of {', '.join(CORPORA)}")
         try:
             documents = list(READERS[path.suffix](path, column))
@@ -139,13 +146,52 @@ def _hub_dataset(name: str, column: str) -> Corpus:
 
 
 def fetch_dataset(name: str) -> int:
-    """Download a hub dataset's train split to this machine; its number of rows."""
+    """Download a hub dataset's train split to this machine, and return its number of rows."""
     import datasets
 
     try:
         return len(datasets.load_dataset(name, split="train"))
     except Exception as error:
         raise RaretokError(f"{name} could not be fetched ({type(error).__name__}: {error})") from None
+
+
+@dataclass(frozen=True)
+class Given:
+    """Text in memory: a name for it, its content, and – for windows – their number and length."""
+
+    name: str
+    content: Corpus | Windows
+    shape: tuple[int, int] | None = None
+
+
+def given_text(text: Any) -> Given:
+    """Text in memory in the form that a study reads.
+
+    ``text`` is a list of documents, ``Windows``, or a pair ``(tokens [window, position], document [window])`` of
+    windows, whose documents are assigned alternately to halves A and B.
+
+    Raises:
+        RaretokError: if it is none of these.
+    """
+    if not isinstance(text, Windows) and isinstance(text, tuple) and len(text) == 2 and np.ndim(text[0]) == 2:
+        tokens, document = (np.asarray(x) for x in text)
+        if tokens.dtype.kind not in "iu" or document.shape != tokens.shape[:1]:
+            raise RaretokError(
+                f"windows have tokens {tokens.shape} of {tokens.dtype} and documents {document.shape}: give token ids "
+                "[window, position] and the number of each window's document [window], both whole numbers"
+            )
+        _, number = np.unique(document, return_inverse=True)
+        text = Windows(tokens.astype(np.int32), number, number % 2)
+    if isinstance(text, Windows):
+        name = f"windows in memory {digest_windows(text)[:8]}"
+        return Given(name, text, (text.tokens.shape[0], text.tokens.shape[1]))
+    if not isinstance(text, Sequence) or not all(isinstance(d, str) for d in text):
+        raise RaretokError(
+            f"a corpus in memory is a list of texts, or (tokens, documents), not {type(text).__name__}: give one of these"
+        )
+    corpus = _corpus("documents in memory", list(text), "documents in memory")
+    name = f"documents in memory {corpus.digest[:8]}"
+    return Given(name, replace(corpus, name=name))
 
 
 def tokenise(corpus: Corpus, encode: Callable[[list[str]], list[list[int]]]) -> Tokenised:
@@ -163,12 +209,12 @@ def tokenise(corpus: Corpus, encode: Callable[[list[str]], list[list[int]]]) -> 
 def make_windows(text: Tokenised, name: str, windows: int, length: int, bos: int | None, seed: int) -> Windows:
     """Cut ``windows`` windows of ``length`` tokens out of the documents, in seeded random order of the documents.
 
-    Every document gives its first window before any gives its second, so there are as many documents as possible. A
-    window starts with ``bos`` where there is one; what is left over at a document's end is not used. Documents go
-    alternately to halves A and B.
+    The first window of every document is taken before the second of any, so that as many documents as possible are
+    represented. A window starts with ``bos`` unless that is None; the remainder at the end of a document is not used.
+    Documents are assigned alternately to halves A and B.
 
     Raises:
-        RaretokError: the corpus has fewer windows than asked for.
+        RaretokError: if the corpus has fewer windows than requested.
     """
     body = length - (bos is not None)
     order = np.random.default_rng(seed).permutation(len(text.offsets) - 1)

@@ -1,1 +1,1 @@
-"""One module a finding: per-document sums and weights in, tidy tables out."""
+"""One module per finding: each turns per-document sums and weights into tidy tables."""

@@ -1,7 +1,9 @@
-"""Do the rare-token neurons act together, apart from the others, and in clusters? (claims C9–C12, C15, C19)
+"""Do the rare-token neurons act together, separately from the others, and in clusters? (claims C9–C12, C15, C19)
 
-Published: the head of the rank curve, all documents, uncentred cosines against two random groups. Controlled: neurons chosen on half A, activations of
-half B, centred correlations, a thousand random groups and a thousand matched in mean, variance, firing rate and output norm (method §7).
+The published analysis takes the head of the rank curve, all documents and uncentred cosines, and compares with two
+random groups. The controlled analysis chooses neurons on half A, uses their activations in half B and centred
+correlations, and compares with a thousand random groups and a thousand groups matched in mean, variance, firing rate
+and output norm (method §7).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,21 +15,40 @@ import pandas as pd
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from raretok.findings.groups import DRAWS, HEADLINE, Activity, Groups, control_groups, imbalance, placed
+from raretok.findings.groups import (
+    DRAWS,
+    HEADLINE,
+    Activity,
+    Group,
+    Groups,
+    activity,
+    control_groups,
+    features,
+    headline_sets,
+    imbalance,
+    member_set,
+    neuron_sets,
+    null_percentiles,
+)
+from raretok.findings.identification import rare_token_neurons
+from raretok.findings.steps import by_step
+from raretok.graph import at_every_step, memory, table
 from raretok.stats.groups import STATISTICS, Moments, between, group_statistics, moments, resampled_statistics
 from raretok.stats.modularity import partition, shuffled
 from raretok.stats.nulls import percentile
 from raretok.stats.resampling import bootstrap_counts, interval
+from raretok.stats.streams import stream
 
 CONTEXTS = ("rare", "matched", "common", "all")
-"""Bands whose positions are the contexts."""
+"""The contexts are the positions of these bands."""
 RESAMPLED = 200
 CLUSTERED = 200
-"""Groups of each kind that are divided into clusters."""
+"""Number of groups of each kind that are partitioned into clusters."""
 RESOLUTIONS = (0.5, 1.0, 1.5)
 
 
-def coactivation(
+@table(activity, neuron_sets, features)
+def statistics(
     activity: Activity,
     groups: Groups,
     matching: pd.DataFrame,
@@ -35,24 +56,27 @@ def coactivation(
     draws: int = DRAWS,
     contexts: Sequence[str] = CONTEXTS,
 ) -> pd.DataFrame:
-    """Statistics of every group in rare-target contexts, of the ``HEADLINE`` ones in all; a row a group, context and statistic.
+    """Compute the statistics of every group in rare-target contexts, and of the ``HEADLINE`` groups in all contexts.
 
-    Columns: ``group``, ``size``, ``context``, ``rows`` (effective number), ``imbalance`` (of the matched groups, see ``groups.imbalance``), ``statistic`` (``groups.STATISTICS``), ``estimate``, ``low``, ``high`` (95 %, documents resampled),
-    ``random``, ``matched`` (percentile in ``draws`` control groups of each kind), ``random_low``, ``random_high``, ``matched_low``, ``matched_high`` (their 95 % ranges).
+    The table has one row per group, context and statistic. Columns: ``group``, ``size``, ``context``, ``rows``
+    (effective number), ``imbalance`` (of the matched groups, see ``groups.imbalance``), ``statistic``
+    (``groups.STATISTICS``), ``estimate``, ``low``, ``high`` (95% interval, documents resampled), ``random``,
+    ``matched`` (percentile in ``draws`` control groups of each kind), ``random_low``, ``random_high``, ``matched_low``,
+    ``matched_high`` (95% ranges of the controls).
     """
     records = []
     for name, group in groups.items():
         part, ids = group.part, group.ids
-        controls = control_groups(matching, group, draws, np.random.default_rng([seed, len(ids)]))
+        controls = control_groups(matching, group, draws, stream(seed, "coactivation.controls", len(ids)))
         for context, weight, whole in _moments(activity, part, contexts if name in HEADLINE else ("rare",)):
-            found = {k: float(v[0]) for k, v in group_statistics(whole, ids[None]).items()}
+            estimates = {k: float(v[0]) for k, v in group_statistics(whole, ids[None]).items()}
             nulls = {kind: group_statistics(whole, drawn) for kind, drawn in controls.items()}
             counts = bootstrap_counts(int(activity.document.max()) + 1, RESAMPLED, seed)
             resampled = resampled_statistics(activity.activation, weight, activity.document, ids, counts)
             where = {"group": name, "size": len(ids), "context": context, "rows": whole.rows}
             where |= {"imbalance": imbalance(matching, group, controls["matched"])}
             records += [
-                where | _row(k, found[k], resampled[k], {n: x[k] for n, x in nulls.items()}) for k in STATISTICS
+                where | _row(k, estimates[k], resampled[k], {n: x[k] for n, x in nulls.items()}) for k in STATISTICS
             ]
     return pd.DataFrame(records)
 
@@ -60,7 +84,7 @@ def coactivation(
 def _moments(
     activity: Activity, part: str, contexts: Sequence[str]
 ) -> Iterator[tuple[str, Float[ndarray, " row"], Moments]]:
-    """The contexts that have positions, with weights and moments."""
+    """Yield each context that has positions, with its weights and moments."""
     for context in contexts:
         weight = activity.of(context, part)
         if weight.any():
@@ -71,34 +95,39 @@ def _row(
     statistic: str, estimate: float, resampled: Float[ndarray, " x"], nulls: Mapping[str, Float[ndarray, " draw"]]
 ) -> dict[str, Any]:
     low, high = interval(estimate, resampled)
-    return {"statistic": statistic, "estimate": estimate, "low": low, "high": high} | placed(estimate, nulls)
+    return {"statistic": statistic, "estimate": estimate, "low": low, "high": high} | null_percentiles(estimate, nulls)
 
 
+@table(activity, rare_token_neurons, neuron_sets, features)
 def across(
     activity: Activity,
-    found: pd.DataFrame,
+    neurons: pd.DataFrame,
     groups: Groups,
     matching: pd.DataFrame,
     seed: int,
     draws: int = DRAWS,
     contexts: Sequence[str] = CONTEXTS,
 ) -> pd.DataFrame:
-    """Boost against suppress neurons of a group: mean Pearson r (``between_r``) and uncentred cosine (``between_cosine``) of pairs of one each.
+    """Compare boost with suppress neurons of a group, over all pairs of one neuron of each class.
 
-    Boost and suppress are told by the net effect in half A, for the published group by the published one. Columns as ``coactivation``.
+    The statistics are the mean Pearson r (``between_r``) and the mean uncentred cosine (``between_cosine``). The class
+    of a neuron is the sign of its net effect in half A, or, for the published group, the sign of its published net
+    effect. The columns are those of ``statistics``.
     """
     records = []
     for name in HEADLINE:
         if name not in groups:
             continue
         part, ids = groups[name].part, groups[name].ids
-        helps = (found["published_net"] > 0 if name == "published" else found["direction"] == "boost").to_numpy()[ids]
+        helps = (neurons["published_net"] > 0 if name == "published" else neurons["direction"] == "boost").to_numpy()[
+            ids
+        ]
         boost, suppress = ids[helps], ids[~helps]
         if min(len(boost), len(suppress)) < 2:
             continue
         both = np.concatenate([boost, suppress])
         group = replace(groups[name], ids=both)
-        controls = control_groups(matching, group, draws, np.random.default_rng([seed, len(ids), 1]))
+        controls = control_groups(matching, group, draws, stream(seed, "coactivation.across", len(ids)))
         for context, weight, whole in _moments(activity, part, contexts):
             counts = bootstrap_counts(int(activity.document.max()) + 1, RESAMPLED, seed)
             parts = [
@@ -108,7 +137,7 @@ def across(
             where = {"group": name, "size": len(ids), "context": context, "rows": whole.rows}
             where |= {"imbalance": imbalance(matching, group, controls["matched"])}
             for kind, matrix in (("r", whole.correlation), ("cosine", whole.cosine)):
-                # the pairs of all members, less those within either class, are the pairs of one each
+                # The pairs of one neuron of each class are all pairs minus those within either class.
                 sums = [
                     x[f"within_{kind}"] * len(g) * (len(g) - 1)
                     for x, g in zip(parts, (both, boost, suppress), strict=True)
@@ -120,18 +149,20 @@ def across(
     return pd.DataFrame(records)
 
 
+@table(activity, neuron_sets)
 def by_context(activity: Activity, groups: Groups, seed: int, draws: int = DRAWS) -> pd.DataFrame:
-    """Statistics in rare-target contexts less those in matched common-target contexts; a row a ``HEADLINE`` group and statistic.
+    """Compare the statistics in rare-target contexts with those in matched common-target contexts.
 
-    Columns: ``group``, ``statistic``, ``rare``, ``matched``, ``difference``, ``low``, ``high`` (documents resampled, the same for both), ``p`` (two-sided, labels
-    exchanged in random documents). Only rare targets that have controls count.
+    The table has one row per ``HEADLINE`` group and statistic. Columns: ``group``, ``statistic``, ``rare``,
+    ``matched``, ``difference`` (rare − matched), ``low``, ``high`` (the same documents resampled for both contexts),
+    ``p`` (two-sided, from exchanging the labels in random documents). Only rare targets that have controls are used.
     """
     documents = int(activity.document.max()) + 1
-    rng = np.random.default_rng([seed, 2])
+    rng = stream(seed, "coactivation.by_context")
     kept = rng.integers(0, 2, (draws, documents)).astype(float)
     drawn = bootstrap_counts(documents, RESAMPLED, seed)
     none, one = np.zeros((1, documents)), np.ones((1, documents))
-    # documents stand twice, with their rare and with their matched positions
+    # Each document occurs twice, once with its rare and once with its matched positions.
     first = np.concatenate([np.hstack([one, none]), np.hstack([drawn, 0 * drawn]), np.hstack([kept, 1 - kept])])
     second = np.concatenate([np.hstack([none, one]), np.hstack([0 * drawn, drawn]), np.hstack([1 - kept, kept])])
     records = []
@@ -156,6 +187,7 @@ def by_context(activity: Activity, groups: Groups, seed: int, draws: int = DRAWS
     return pd.DataFrame(records)
 
 
+@table(activity, neuron_sets, features)
 def clusters(
     activity: Activity,
     groups: Groups,
@@ -164,17 +196,18 @@ def clusters(
     draws: int = CLUSTERED,
     resolutions: Sequence[float] = RESOLUTIONS,
 ) -> pd.DataFrame:
-    """Signed modularity of the correlations within a group in rare-target contexts; a row a group and resolution.
+    """Compute the signed modularity of the correlations within each group in rare-target contexts.
 
-    Columns: ``group``, ``size``, ``resolution``, ``q`` (best of several seeds), ``communities``; for each null – ``shuffled`` (the same weights on other
-    pairs), ``random``, ``matched`` – its percentile, ``<null>_mean`` and ``<null>_z``.
+    The table has one row per group and resolution. Columns: ``group``, ``size``, ``resolution``, ``q`` (best of several
+    seeds), ``communities``, ``imbalance`` (of the matched groups); for each null – ``shuffled`` (the same weights
+    assigned to other pairs), ``random``, ``matched`` – its percentile, ``<null>_mean`` and ``<null>_z``.
     """
     records = []
     for name in [g for g in HEADLINE if g in groups]:
         part, ids = groups[name].part, groups[name].ids
         weight = activity.of("rare", part)
         r = moments(activity.activation, weight).correlation
-        rng = np.random.default_rng([seed, 3])
+        rng = stream(seed, "coactivation.clusters")
         controls = control_groups(matching, groups[name], draws, rng)
         own = r[np.ix_(ids, ids)]
         nulls = {"shuffled": [shuffled(own, rng) for _ in range(draws)]}
@@ -192,6 +225,7 @@ def clusters(
     return pd.DataFrame(records)
 
 
+@table(activity, neuron_sets, features)
 def histograms(
     activity: Activity,
     groups: Groups,
@@ -200,21 +234,22 @@ def histograms(
     draws: int = DRAWS,
     bins: int = 40,
 ) -> pd.DataFrame:
-    """How each statistic is distributed over control groups in rare-target contexts, for charts; a row a ``HEADLINE`` group, statistic, kind of control and bin.
+    """Compute the distribution of each statistic over control groups in rare-target contexts, for charts.
 
-    Columns: ``group``, ``statistic``, ``kind``, ``from``, ``to``, ``share``; ``observed`` (of the group itself).
+    The table has one row per ``HEADLINE`` group, statistic, kind of control and bin. Columns: ``group``, ``statistic``,
+    ``kind``, ``from``, ``to``, ``share``; ``observed`` (value of the group itself).
     """
     frames = []
     for name in [g for g in HEADLINE if g in groups]:
         part, ids = groups[name].part, groups[name].ids
         whole = moments(activity.activation, activity.of("rare", part))
         observed = group_statistics(whole, ids[None])
-        controls = control_groups(matching, groups[name], draws, np.random.default_rng([seed, len(ids)]))
-        found = {kind: group_statistics(whole, drawn) for kind, drawn in controls.items()}
+        controls = control_groups(matching, groups[name], draws, stream(seed, "coactivation.controls", len(ids)))
+        control_statistics = {kind: group_statistics(whole, drawn) for kind, drawn in controls.items()}
         for statistic in STATISTICS:
-            everything = np.concatenate([observed[statistic], *(x[statistic] for x in found.values())])
+            everything = np.concatenate([observed[statistic], *(x[statistic] for x in control_statistics.values())])
             edges = np.linspace(everything.min(), everything.max() + 1e-12, bins + 1)
-            for kind, values in found.items():
+            for kind, values in control_statistics.items():
                 share = np.histogram(values[statistic], edges)[0] / draws
                 frames.append(
                     pd.DataFrame(
@@ -225,13 +260,29 @@ def histograms(
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def pairs(activity: Activity, part: str, ids: Int[ndarray, " n"], seed: int) -> pd.DataFrame:
-    """Correlations between some neurons in rare-target contexts, in the order of their communities; a row an ordered pair.
+@memory(rare_token_neurons, neuron_sets)
+def largest(neurons: pd.DataFrame, sets: Groups, group: str | None = None, most: int = 60) -> Int[ndarray, " n"]:
+    """Return the members of a group (by default the headline) with the largest rare-specific effects in half A."""
+    ids = member_set(sets, group).ids
+    return np.asarray(ids[np.argsort(-neurons["s_a"].abs().to_numpy()[ids], kind="stable")][:most])
 
-    Columns: ``a``, ``b`` (neuron ids), ``place_a``, ``place_b`` (in that order), ``community`` (of a, by size), ``r``.
+
+@table(activity, rare_token_neurons, neuron_sets)
+def pairs(
+    activity: Activity, neurons: pd.DataFrame, sets: Groups, seed: int, group: str | None = None, most: int = 60
+) -> pd.DataFrame:
+    """Compute the correlations between the ``largest`` neurons of a group, see ``correlations``."""
+    return correlations(activity, member_set(sets, group).part, largest(neurons, sets, group, most), seed)
+
+
+def correlations(activity: Activity, part: str, ids: Int[ndarray, " n"], seed: int) -> pd.DataFrame:
+    """Compute the correlations between some neurons in rare-target contexts, sorted by community.
+
+    The table has one row per ordered pair. Columns: ``a``, ``b`` (neuron ids), ``place_a``, ``place_b`` (their places
+    in the sorted order), ``community`` (of a; communities are numbered by size), ``r``.
     """
     r = moments(activity.activation, activity.of("rare", part)).correlation[np.ix_(ids, ids)]
-    _, community = partition(r, np.random.default_rng([seed, 4]))
+    _, community = partition(r, stream(seed, "coactivation.pairs"))
     order = np.lexsort((ids, community))
     a, b = np.meshgrid(order, order, indexing="ij")
     place = np.arange(len(ids))
@@ -246,40 +297,65 @@ def pairs(activity: Activity, part: str, ids: Int[ndarray, " n"], seed: int) -> 
     )
 
 
-def unlinked(
-    activity: Activity, part: str, ids: Int[ndarray, " n"], seed: int, bins: int = 40
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What remains of cosine and correlation when every neuron's activations are moved to random positions: their means and shapes, but nothing in common.
+@table(activity, neuron_sets)
+def permuted_activations(activity: Activity, sets: Groups, seed: int, group: str = "published") -> pd.DataFrame:
+    """Compare the cosine and correlation within a group with those after each neuron's activations are permuted.
 
-    Returns:
-        A row a statistic with ``observed`` and ``unlinked`` (means over pairs), and histograms over the pairs: ``statistic``, ``data``, ``value``, ``share``.
+    Each neuron's activations are moved to random positions, so that means and marginal distributions stay the same and
+    all dependence between neurons is removed. Columns: ``statistic``, ``observed``, ``permuted`` (means over pairs).
     """
-    weight = activity.of("rare", part)
-    rows = np.flatnonzero(weight)
-    own = activity.activation[np.ix_(rows, ids)]
-    moved = np.random.default_rng([seed, 7]).permuted(own, axis=0)
-    upper = np.triu_indices(len(ids), 1)
-    found = {}
-    for data, a in (("observed", own), ("unlinked", moved)):
-        m = moments(a, weight[rows])
-        found[data] = {"cosine": m.cosine[upper], "correlation": m.correlation[upper]}
-    means = pd.DataFrame(
+    values = _permuted(activity, member_set(sets, group), seed)
+    return pd.DataFrame(
         [
-            {
-                "statistic": s,
-                "observed": float(found["observed"][s].mean()),
-                "unlinked": float(found["unlinked"][s].mean()),
-            }
+            {"statistic": s} | {data: float(of[s].mean()) for data, of in values.items()}
             for s in ("cosine", "correlation")
         ]
     )
+
+
+def _permuted(activity: Activity, group: Group, seed: int) -> dict[str, dict[str, Float[ndarray, " pair"]]]:
+    """Compute the cosines and correlations of a group's pairs, observed and permuted."""
+    weight = activity.of("rare", group.part)
+    rows = np.flatnonzero(weight)
+    own = activity.activation[np.ix_(rows, group.ids)]
+    moved = stream(seed, "coactivation.permuted_activations").permuted(own, axis=0)
+    upper = np.triu_indices(len(group.ids), 1)
+    values = {}
+    for data, a in (("observed", own), ("permuted", moved)):
+        m = moments(a, weight[rows])
+        values[data] = {"cosine": m.cosine[upper], "correlation": m.correlation[upper]}
+    return values
+
+
+@table(activity, neuron_sets)
+def permuted_histograms(
+    activity: Activity, sets: Groups, seed: int, group: str = "published", bins: int = 40
+) -> pd.DataFrame:
+    """Compute histograms over the pairs of ``permuted_activations``.
+
+    Columns: ``statistic``, ``data`` (observed, permuted), ``value``, ``share``.
+    """
     edges = np.linspace(-1, 1, bins + 1)
     frames = [
         pd.DataFrame(
             {"statistic": s, "data": data, "value": (edges[1:] + edges[:-1]) / 2}
             | {"share": np.histogram(values, edges)[0] / len(values)}
         )
-        for data, statistics in found.items()
+        for data, statistics in _permuted(activity, member_set(sets, group), seed).items()
         for s, values in statistics.items()
     ]
-    return means, pd.concat(frames, ignore_index=True)
+    return pd.concat(frames, ignore_index=True)
+
+
+@table(at_every_step(activity), neuron_sets, at_every_step(features))
+def statistics_over_training(
+    activities: Mapping[int, Activity], sets: Groups, matching: Mapping[int, pd.DataFrame], seed: int
+) -> pd.DataFrame:
+    """Compute ``statistics`` of this checkpoint's ``HEADLINE`` groups at every checkpoint, by step.
+
+    Only rare-target contexts are used.
+    """
+    chosen = headline_sets(sets)
+    return by_step(
+        {step: statistics(a, chosen, matching[step], seed, contexts=("rare",)) for step, a in activities.items()}
+    )

@@ -1,36 +1,43 @@
-"""When the regimes and the neurons emerge: the tables of every checkpoint side by side, on the same windows (claim C7)."""
+"""When do the regimes and the neurons emerge? (claim C7)
 
-from collections.abc import Mapping
+The tables of all checkpoints, computed on the same windows, are compared.
+"""
+
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pandas as pd
 
-from raretok.findings.regimes import JUDGED_BY
+from raretok.errors import NotApplicable
+from raretok.findings.identification import effects, rare_token_neurons
+from raretok.findings.regimes import JUDGED_BY, statistics
+from raretok.findings.steps import by_step
+from raretok.graph import at_every_step, table
 from raretok.stats.rankcurve import HEAD
 from raretok.stats.resampling import top
 
 
-def by_step(tables: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
-    """Tables of several checkpoints in one, with the column ``step``."""
-    return pd.concat([table.assign(step=step) for step, table in tables.items()], ignore_index=True)
-
-
-def departures(statistics: pd.DataFrame, band: str = "rare") -> pd.DataFrame:
-    """When each statistic of a band leaves its nulls for good; a row a statistic.
+@table(at_every_step(statistics))
+def departures(tables: Mapping[int, pd.DataFrame], band: str = "rare") -> pd.DataFrame:
+    """Find the step from which each statistic of a band departs permanently from its nulls; one row per statistic.
 
     Args:
-        statistics: ``regimes`` tables ``by_step``.
-        band: which curve.
+        tables: ``regimes.statistics`` by step, from step 0 on.
+        band: band of the curve.
 
-    Columns: ``statistic``; ``steps`` (checkpoints); ``outside_at_start`` (at the first of them); ``first_step``: from it on to the last, the statistic departs
-    from its nulls, on the same ``side`` (+1, −1; NaN if it does not at the last); ``null`` (percentile at the last step, see ``regimes``); ``published``,
-    ``published_yes`` (its published form at the last step, and whether that is > 0).
+    Columns: ``statistic``; ``steps`` (number of checkpoints); ``outside_at_start`` (whether the statistic departs at
+    the first checkpoint); ``first_step``: the first step from which the statistic departs from its nulls at every
+    checkpoint up to the last, on the same ``side`` (+1, −1; NaN if it does not depart at the last); ``null``
+    (percentile at the last step, see ``regimes``); ``published``, ``published_yes`` (the published form at the last
+    step, and whether it is > 0).
     """
-    part = statistics[(statistics["band"] == band) & (statistics["measure"] == "net")]
+    require_start(tables)
+    every = by_step(tables)
+    part = every[(every["band"] == band) & (every["measure"] == "net")]
     records = []
     for name in JUDGED_BY:
         held = part[(part["statistic"] == name) & (part["form"] == "controlled")].sort_values("step")
-        told = part[(part["statistic"] == name) & (part["form"] == "published")].sort_values("step")["estimate"]
+        published = part[(part["statistic"] == name) & (part["form"] == "published")].sort_values("step")["estimate"]
         side = held["departs"].to_numpy()
         changed = np.flatnonzero(side != side[-1])
         since = int(changed[-1]) + 1 if len(changed) else 0
@@ -42,24 +49,37 @@ def departures(statistics: pd.DataFrame, band: str = "rare") -> pd.DataFrame:
                 "null": float(held["null"].iloc[-1]),
             }
             | {
-                "published": float(told.iloc[-1]) if len(told) else np.nan,
-                "published_yes": bool(len(told) and told.iloc[-1] > 0),
+                "published": float(published.iloc[-1]) if len(published) else np.nan,
+                "published_yes": bool(len(published) and published.iloc[-1] > 0),
             }
         )
     return pd.DataFrame(records)
 
 
-def stability(effects: pd.DataFrame, band: str = "rare") -> pd.DataFrame:
-    """How much of the order is there already; a row a checkpoint.
+def require_start(steps: Collection[int]) -> None:
+    """Check that there is a checkpoint before training.
+
+    Raises:
+        NotApplicable: there is none.
+    """
+    if 0 not in steps:
+        raise NotApplicable("there is no checkpoint before training (step 0) that it could emerge from")
+
+
+@table(at_every_step(effects))
+def stability(tables: Mapping[int, pd.DataFrame], band: str = "rare") -> pd.DataFrame:
+    """Measure how much of the final order of the neurons each checkpoint already has; one row per checkpoint.
 
     Args:
-        effects: ``identification.effects`` tables ``by_step``.
-        band: which net effects.
+        tables: ``identification.effects`` by step.
+        band: band of the net effects.
 
-    Columns: ``step``; ``next``, ``last`` (Spearman correlation of the neurons' net effects with those of the next and of the last checkpoint);
-    ``leaders`` (share of the last checkpoint's first 33 by |net| that are among this one's).
+    Columns: ``step``; ``next``, ``last`` (Spearman correlation of the neurons' net effects with those of the next and
+    of the last checkpoint); ``leaders`` (share of the last checkpoint's first 33 neurons by |net| that are also among
+    the first 33 of this one).
     """
-    wide = effects[effects["band"] == band].pivot(index="step", columns="neuron", values="net").sort_index()
+    every = by_step(tables)
+    wide = every[every["band"] == band].pivot(index="step", columns="neuron", values="net").sort_index()
     last = top(np.abs(wide.iloc[-1].to_numpy()), HEAD)
     ranks = wide.rank(axis=1)
     records = []
@@ -74,19 +94,22 @@ def stability(effects: pd.DataFrame, band: str = "rare") -> pd.DataFrame:
     return pd.DataFrame(records)
 
 
-def onsets(found: pd.DataFrame) -> pd.DataFrame:
-    """Since when the last checkpoint's rare-token neurons have been so; a row each of them.
+@table(at_every_step(rare_token_neurons))
+def onsets(tables: Mapping[int, pd.DataFrame]) -> pd.DataFrame:
+    """Find since which step each rare-token neuron of the last checkpoint has been one; one row per neuron.
 
     Args:
-        found: ``identification.identify`` tables ``by_step``, of the checkpoints that have controls.
+        tables: ``identification.rare_token_neurons`` by step, of the checkpoints that have controls.
 
-    Columns: ``neuron``; ``s`` (rare-specific effect at the last checkpoint, nats); ``since``: from this step on the 95 % interval of S excludes 0 on the side where it is
-    at the last; ``first``: the first step at which it does.
+    Columns: ``neuron``; ``s`` (rare-specific effect at the last checkpoint, nats); ``since``: the step from which on
+    the 95% interval of S excludes 0 with the sign that S has at the last checkpoint; ``first``: the first step at which
+    it does.
     """
-    steps = np.sort(found["step"].unique())
-    side = np.sign(found["s"]) * ((found["low"] > 0) | (found["high"] < 0))
-    wide = found.assign(side=side).pivot(index="step", columns="neuron", values="side").sort_index()
-    final = found[(found["step"] == steps[-1]) & found["controlled"]]
+    neurons = by_step(tables)
+    steps = np.sort(neurons["step"].unique())
+    side = np.sign(neurons["s"]) * ((neurons["low"] > 0) | (neurons["high"] < 0))
+    wide = neurons.assign(side=side).pivot(index="step", columns="neuron", values="side").sort_index()
+    final = neurons[(neurons["step"] == steps[-1]) & neurons["controlled"]]
     records = []
     for neuron, s in zip(final["neuron"], final["s"], strict=True):
         there = wide[neuron].to_numpy() == np.sign(s)
@@ -100,9 +123,14 @@ def onsets(found: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(records, columns=["neuron", "s", "since", "first"])
 
 
-def followed(effects: pd.DataFrame, count: int, band: str = "rare") -> pd.DataFrame:
-    """Rank by |net| at every checkpoint of the neurons that lead at the last: ``step``, ``neuron``, ``rank``, ``net``, ``low``, ``high`` (nats)."""
-    part = effects[effects["band"] == band]
+@table(at_every_step(effects))
+def rank_trajectories(tables: Mapping[int, pd.DataFrame], count: int = 12, band: str = "rare") -> pd.DataFrame:
+    """Follow the neurons that lead at the last checkpoint: their rank by |net| at every checkpoint.
+
+    Columns: ``step``, ``neuron``, ``rank``, ``net``, ``low``, ``high`` (nats).
+    """
+    every = by_step(tables)
+    part = every[every["band"] == band]
     part = part.assign(rank=part["net"].abs().groupby(part["step"]).rank(ascending=False, method="first").astype(int))
     last = part[part["step"] == part["step"].max()].nsmallest(count, "rank")["neuron"]
     columns = ["step", "neuron", "rank", "net", "low", "high"]

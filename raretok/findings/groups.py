@@ -1,4 +1,4 @@
-"""The groups of neurons that findings compare with others, and the groups they are compared with."""
+"""The groups of neurons that findings compare with others, and the control groups they are compared with."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,24 +8,36 @@ import pandas as pd
 from jaxtyping import Float, Int
 from numpy import ndarray
 
+from raretok.errors import NotApplicable
+from raretok.findings.identification import rare_token_neurons
+from raretok.graph import memory, table
+from raretok.measure.effects import Measured, band_sums, band_weights, effects, mlp_weights
 from raretok.stats.groups import balance, matchable, matched_groups, random_groups
 from raretok.stats.nulls import percentile
-from raretok.stats.resampling import top
+from raretok.stats.resampling import ratio, top
+from raretok.stats.streams import stream
+from raretok.stats.sums import SplitHalfSums
 
 SIZES = (10, 33, 50, 100)
 HEADLINE = ("published", "controlled")
-"""The groups that claims are about."""
+"""The claims are about these groups."""
 LEAST = 4
-"""Members without which a group has no statistics."""
+"""Smallest number of members for which a group's statistics are computed."""
 DRAWS = 1000
-"""Control groups of each kind."""
+"""Number of control groups of each kind."""
+NO_SETS = "the layer has too few neurons, or too few that are chosen, for a group that others can be compared with"
 ALIKE = 0.25
-"""Controls are alike if their mean differs from the group's by at most so many standard deviations in every feature."""
+"""Controls count as balanced if their mean differs from the group's by at most this many standard deviations in every
+feature."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Some neurons: the documents that their numbers come from (``all``, or half ``B``), their ids, and the ids that may not stand in for them."""
+    """A group of neurons.
+
+    ``part``: the documents its numbers come from (``all``, or half ``B``); ``ids``: its members; ``kin``: the ids that
+    may not serve as controls.
+    """
 
     part: str
     ids: Int[ndarray, " n"]
@@ -37,7 +49,7 @@ Groups = Mapping[str, Group]
 
 @dataclass(frozen=True)
 class Activity:
-    """Activations at the ablated positions, with what a position counts for in each band, its document, and that document's half."""
+    """Activations at the ablated positions, with each position's weight in every band, document and half."""
 
     activation: Float[ndarray, "row neuron"]
     weight: Mapping[str, Float[ndarray, " row"]]
@@ -45,14 +57,31 @@ class Activity:
     half: Int[ndarray, " row"]
 
     def of(self, context: str, part: str) -> Float[ndarray, " row"]:
-        """Weights of a context's positions, in all documents or in half B."""
+        """Return the weights of a context's positions, in all documents or in half B."""
         return self.weight[context] * (1.0 if part == "all" else self.half == 1)
 
 
-def features(activity: Activity, norm: Float[ndarray, " neuron"]) -> pd.DataFrame:
-    """What controls are matched in, a row a neuron, over all contexts: ``mean``, ``variance``, ``firing rate`` (share of positions above 0), ``norm`` of the output row.
+@memory(effects, band_weights)
+def activity(measured: Measured, weight: Mapping[str, ndarray]) -> Activity:
+    """Return the activations at the ablated positions."""
+    rows = measured["rows"]
+    _, document = np.unique(measured["document"][rows], return_inverse=True)
+    return Activity(measured["activation"], weight, document, measured["half"][rows])
 
-    Variance and norm are logarithms, as they spread over orders of magnitude.
+
+@memory(mlp_weights)
+def output_norm(weights: Mapping[str, ndarray]) -> Float[ndarray, " neuron"]:
+    """Compute the norm of every neuron's output row."""
+    return np.linalg.norm(weights["W_out"], axis=1)
+
+
+@table(activity, output_norm)
+def features(activity: Activity, norm: Float[ndarray, " neuron"]) -> pd.DataFrame:
+    """Compute the features that controls are matched on, over all contexts; one row per neuron.
+
+    The features are the mean, the variance, the firing rate (share of positions with an activation above 0) and the
+    norm of the output row. Columns: ``mean``, ``log variance``, ``firing rate``, ``log norm``; variance and norm are
+    logarithms because they span orders of magnitude.
     """
     w = activity.weight["all"] / activity.weight["all"].sum()
     a = activity.activation
@@ -63,19 +92,21 @@ def features(activity: Activity, norm: Float[ndarray, " neuron"]) -> pd.DataFram
     )
 
 
-def choose(found: pd.DataFrame, net_a: Float[ndarray, " neuron"], matching: pd.DataFrame) -> Groups:
-    """The groups by name; those chosen on A have their numbers from half B, the published ones from all documents.
+def choose(identified: pd.DataFrame, net_a: Float[ndarray, " neuron"], matching: pd.DataFrame) -> Groups:
+    """Choose the groups, by name.
 
-    ``controlled`` holds the rare-token neurons that have equals among the others, so that the comparison is one of like with like; ``controlled, all`` every one.
+    Groups chosen on half A are measured on half B, the published ones on all documents. ``controlled`` holds the
+    rare-token neurons that can be matched with other neurons, so that the comparison is balanced; ``controlled, all``
+    holds every rare-token neuron.
 
     Args:
-        found: ``identification.identify``.
-        net_a: net effects on rare targets in half A, which the sizes are ranked by.
+        identified: ``identification.rare_token_neurons``.
+        net_a: net effects on rare targets in half A, by which the groups of fixed size are ranked.
         matching: ``features``.
     """
-    published = found["published"].to_numpy()
-    helps = found["published_net"].to_numpy() > 0
-    selected = np.flatnonzero(found["selected"].to_numpy())
+    published = identified["published"].to_numpy()
+    helps = identified["published_net"].to_numpy() > 0
+    selected = np.flatnonzero(identified["selected"].to_numpy())
     chosen = {
         "published boost": ("all", np.flatnonzero(published & helps)),
         "published suppress": ("all", np.flatnonzero(published & ~helps)),
@@ -92,10 +123,52 @@ def choose(found: pd.DataFrame, net_a: Float[ndarray, " neuron"], matching: pd.D
     }
 
 
+@memory(rare_token_neurons, band_sums, features)
+def neuron_sets(neurons: pd.DataFrame, sums: SplitHalfSums, matching: pd.DataFrame) -> Groups:
+    """Choose the groups that claims are about and the first N neurons for each of ``SIZES``, see ``choose``."""
+    return choose(neurons, ratio(*sums.of("rare", 0)), matching)
+
+
+def headline(sets: Groups) -> str:
+    """Return the name of the group that chapters show: the controlled one where it exists, else the published one.
+
+    Raises:
+        NotApplicable: there is no group.
+    """
+    for name in (*reversed(HEADLINE), *sets):
+        if name in sets:
+            return name
+    raise NotApplicable(NO_SETS)
+
+
+def member_set(sets: Groups, name: str | None) -> Group:
+    """Return a group by its name; by default the headline.
+
+    Raises:
+        NotApplicable: there is no group of that name.
+    """
+    chosen = name or headline(sets)
+    if chosen not in sets:
+        raise NotApplicable(f"there is no group {chosen}, only {', '.join(sets)}" if sets else NO_SETS)
+    return sets[chosen]
+
+
+def headline_sets(sets: Groups) -> Groups:
+    """Return the groups that claims are about, which are followed over training.
+
+    Raises:
+        NotApplicable: there are none.
+    """
+    groups = {name: sets[name] for name in HEADLINE if name in sets}
+    if not groups:
+        raise NotApplicable(NO_SETS)
+    return groups
+
+
 def control_groups(
     matching: pd.DataFrame, group: Group, draws: int, rng: np.random.Generator
 ) -> dict[str, Int[ndarray, "draw n"]]:
-    """Groups of the same size: random ones, and ones matched member by member."""
+    """Draw groups of the same size: random ones, and ones matched member by member."""
     values = matching.to_numpy(dtype=float)
     return {
         "random": random_groups(len(values), len(group.ids), draws, rng),
@@ -103,20 +176,26 @@ def control_groups(
     }
 
 
-def control_balance(matching: pd.DataFrame, group: Group, seed: int, draws: int = DRAWS) -> pd.DataFrame:
-    """How like a group its controls are, see ``stats.groups.balance``."""
-    return balance(
-        matching, group.ids, control_groups(matching, group, draws, np.random.default_rng([seed, len(group.ids)]))
-    )
+@table(features, neuron_sets)
+def control_balance(
+    matching: pd.DataFrame, sets: Groups, seed: int, group: str | None = None, draws: int = DRAWS
+) -> pd.DataFrame:
+    """Compare a group (by default the headline) with its controls by feature, see ``stats.groups.balance``."""
+    members = member_set(sets, group)
+    rng = stream(seed, "coactivation.controls", len(members.ids))
+    return balance(matching, members.ids, control_groups(matching, members, draws, rng))
 
 
 def imbalance(matching: pd.DataFrame, group: Group, matched: Int[ndarray, "draw n"]) -> float:
-    """Largest difference between the matched groups' mean and the group's in any feature, in standard deviations over all neurons."""
+    """Compute the largest difference between the matched groups' mean and the group's mean in any feature.
+
+    The unit is the standard deviation of the feature over all neurons.
+    """
     return float(balance(matching, group.ids, {"matched": matched})["matched"].abs().max())
 
 
-def placed(estimate: float, nulls: Mapping[str, Float[ndarray, " draw"]]) -> dict[str, float]:
-    """Percentile of an estimate in each null, and the null's 95 % range."""
+def null_percentiles(estimate: float, nulls: Mapping[str, Float[ndarray, " draw"]]) -> dict[str, float]:
+    """Compute the percentile of an estimate in each null, and the 95% range of the null."""
     record: dict[str, float] = {}
     for kind, values in nulls.items():
         low, high = np.nanpercentile(values, [2.5, 97.5])

@@ -1,11 +1,9 @@
 """Which neurons matter for rare tokens: effects by band, their reliability, and two definitions of the neurons.
 
-Controlled (method §4): the rare-specific effect S = net(rare) − net(matched) differs from 0 at FDR q ≤ 0.05 on half A and
-has the same sign on half B. As published: the head of the rank curve of |net|, within sign class, over positions chosen
-by the frequency of the token that is read.
+In the controlled definition (method §4), the rare-specific effect S = net(rare) − net(matched) differs from 0 at FDR
+q ≤ 0.05 on half A and has the same sign on half B. In the published definition, the neurons are the head of the rank
+curve of |net| within each sign class, over positions chosen by the frequency of the input token.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -13,9 +11,10 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from scipy import stats
 
-from raretok.ablation import DocumentSums
 from raretok.data.positions import LEAST_TARGETS
-from raretok.errors import RaretokError
+from raretok.errors import NotApplicable
+from raretok.graph import memory, table
+from raretok.measure.effects import band_sums
 from raretok.stats.rankcurve import HEAD
 from raretok.stats.resampling import (
     RESAMPLES,
@@ -24,47 +23,31 @@ from raretok.stats.resampling import (
     bootstrap_ratio,
     fdr,
     ratio,
-    reliability,
     row_range,
     split_halves,
     top,
     two_sided_p,
 )
+from raretok.stats.resampling import (
+    reliability as split_half_reliability,
+)
+from raretok.stats.sums import SplitHalfSums
 
 Q = 0.05
 
 
-class NoControls(RaretokError):
-    """Too few rare targets have common ones as hard, so nothing can be said to be specific to rare ones."""
+@table(band_sums)
+def effects(data: SplitHalfSums, seed: int) -> pd.DataFrame:
+    """Estimate the effects of every neuron in every band that has positions; one row per band and neuron, in nats.
 
-
-@dataclass(frozen=True)
-class Halves:
-    """Sums with the half (0 A, 1 B) of each of their documents and the names of their bands."""
-
-    sums: DocumentSums
-    half: Int[ndarray, " document"]
-    bands: tuple[str, ...]
-
-    def of(
-        self, band: str, which: int | None = None, measure: str = "net"
-    ) -> tuple[Float[ndarray, "d neuron"], Float[ndarray, " d"]]:
-        """Sums (``net`` or ``activity``) and weights of one band, of all documents or of one half."""
-        rows = slice(None) if which is None else self.half == which
-        k = self.bands.index(band)
-        return getattr(self.sums, measure)[rows, k], self.sums.weight[rows, k]
-
-
-def effects(data: Halves, seed: int) -> pd.DataFrame:
-    """Effects of every neuron in every band that has positions, a row for each; all effects in nats.
-
-    Columns: ``band``, ``neuron``, ``n`` (positions ablated), ``net`` (mean Δ; > 0 the neuron helps), ``se`` (document
-    bootstrap), ``low`` and ``high`` (95 % interval), ``activity`` (mean |Δ|), ``spread`` (standard deviation of Δ over positions), ``net_a`` and ``net_b``
-    (halves of the documents), ``low_b`` and ``high_b`` (95 % interval on half B).
+    Columns: ``band``, ``neuron``, ``n`` (positions ablated), ``net`` (mean Δ; > 0 if the neuron helps), ``se``
+    (document bootstrap), ``low`` and ``high`` (95% interval), ``activity`` (mean |Δ|), ``spread`` (standard deviation
+    of Δ over positions), ``net_a`` and ``net_b`` (halves of the documents), ``low_b`` and ``high_b`` (95% interval on
+    half B).
     """
     counts = bootstrap_counts(len(data.half), RESAMPLES, seed)
     frames = []
-    counts_b = bootstrap_counts(int((data.half == 1).sum()), RESAMPLES, seed + 1)
+    counts_b = bootstrap_counts(int((data.half == 1).sum()), RESAMPLES, seed, "B")
     for k, band in enumerate(data.bands):
         net, weight = data.of(band)
         if not weight.any():
@@ -94,12 +77,14 @@ def effects(data: Halves, seed: int) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def reliabilities(data: Halves, seed: int) -> pd.DataFrame:
-    """Split-half reliability of the neurons' net effects, a row a band that has positions.
+@table(band_sums)
+def reliability(data: SplitHalfSums, seed: int) -> pd.DataFrame:
+    """Compute the split-half reliability of the neurons' net effects; one row per band that has positions.
 
-    Columns: ``band``; ``reliability`` (median over random splits of the documents), ``low``, ``high`` (95 % range over the
-    splits); ``a_b`` (the split into halves A and B that selection and report use); ``rank_a_b`` (Spearman's correlation of
-    |net| in A and B: whether the *order* repeats, beyond the few large ones that decide the former).
+    Columns: ``band``; ``reliability`` (median over random splits of the documents), ``low``, ``high`` (95% range over
+    the splits); ``a_b`` (for the split into halves A and B that selection and report use); ``rank_a_b`` (Spearman
+    correlation of |net| in A and B, which shows whether the *order* is reproduced beyond the few large effects that
+    dominate ``reliability``).
     """
     splits = split_halves(len(data.half), SPLITS, seed)
     fixed = (data.half == 0)[None].astype(float)
@@ -107,8 +92,8 @@ def reliabilities(data: Halves, seed: int) -> pd.DataFrame:
     for band in data.bands:
         if not data.of(band)[1].any():
             continue
-        low, middle, high = np.nanpercentile(reliability(*data.of(band), splits), [2.5, 50, 97.5])
-        a_b = float(reliability(*data.of(band), fixed)[0])
+        low, middle, high = np.nanpercentile(split_half_reliability(*data.of(band), splits), [2.5, 50, 97.5])
+        a_b = float(split_half_reliability(*data.of(band), fixed)[0])
         rank_a_b = float(stats.spearmanr(*(np.abs(ratio(*data.of(band, h))) for h in (0, 1))).statistic)
         records.append(
             {"band": band, "reliability": middle, "low": low, "high": high, "a_b": a_b, "rank_a_b": rank_a_b}
@@ -116,26 +101,23 @@ def reliabilities(data: Halves, seed: int) -> pd.DataFrame:
     return pd.DataFrame(records)
 
 
-def identify(data: Halves, seed: int) -> pd.DataFrame:
-    """The rare-specific effect of every neuron and which definitions it meets, a row a neuron; effects in nats.
+@table(band_sums)
+def rare_token_neurons(data: SplitHalfSums, seed: int) -> pd.DataFrame:
+    """Estimate every neuron's rare-specific effect and test which definitions it meets; one row per neuron, in nats.
 
-    Columns: ``neuron``; ``s``, ``se``, ``low``, ``high`` (all documents); ``s_a``, ``se_a``, ``p``, ``q`` (half A, selection);
-    ``s_b``, ``se_b`` (half B, report); ``direction`` (boost: net > 0 on rare targets of half A, suppress: < 0); ``selected``
-    (q on A alone); ``controlled`` (and the same sign on B) and ``published`` (the two definitions); ``published_net`` (what the published ranking is made of) and ``published_rank``.
+    Columns: ``neuron``; ``s``, ``se``, ``low``, ``high`` (all documents); ``s_a``, ``se_a``, ``p``, ``q`` (half A,
+    selection); ``s_b``, ``se_b`` (half B, report); ``direction`` (boost: net > 0 on rare targets of half A; suppress
+    otherwise); ``selected`` (q on A alone); ``controlled`` (selected, and the same sign on B) and ``published`` (the
+    two definitions); ``published_net`` (the effect that the published ranking sorts by) and ``published_rank``.
 
     Raises:
-        NoControls: fewer than 200 rare targets have controls.
+        NotApplicable: fewer than 200 rare targets have controls.
     """
-    paired = int((data.of("rare with controls")[1]).sum())
-    if paired < LEAST_TARGETS:
-        raise NoControls(
-            f"only {paired} rare targets have common targets as hard, fewer than {LEAST_TARGETS}, so nothing tells rare from "
-            "hard: use more windows, or a later checkpoint"
-        )
-    whole, parts = _specific(data, None, seed), [_specific(data, h, seed + 1 + h) for h in (0, 1)]
+    require_controls(data)
+    whole, parts = _specific(data, None, seed), [_specific(data, half, seed) for half in (0, 1)]
     (s, draws), (s_a, draws_a), (s_b, draws_b) = whole, *parts
     low, high = row_range(draws)
-    se, se_a, se_b = (np.nanstd(d, axis=0, ddof=1) for d in (draws, draws_a, draws_b))  # a resample may draw no weight
+    se, se_a, se_b = (np.nanstd(d, axis=0, ddof=1) for d in (draws, draws_a, draws_b))  # A resample may have no weight.
     p = two_sided_p(s_a, se_a, int((data.half == 0).sum()))
     q = fdr(p)
     published_net = ratio(*data.of("half of types input"))
@@ -163,18 +145,36 @@ def identify(data: Halves, seed: int) -> pd.DataFrame:
     )
 
 
+def require_controls(data: SplitHalfSums) -> None:
+    """Check that enough rare targets have equally hard common targets, which a rare-specific effect needs.
+
+    Raises:
+        NotApplicable: fewer than 200 have.
+    """
+    paired = int((data.of("rare with controls")[1]).sum())
+    if paired < LEAST_TARGETS:
+        raise NotApplicable(
+            f"only {paired} rare targets have common targets as hard, fewer than {LEAST_TARGETS}, so nothing tells rare from "
+            "hard: use more windows, or a later checkpoint"
+        )
+
+
 def _specific(
-    data: Halves, which: int | None, seed: int
+    data: SplitHalfSums, which: int | None, seed: int
 ) -> tuple[Float[ndarray, " neuron"], Float[ndarray, "resample neuron"]]:
-    """S and its bootstrap draws; rare and matched positions are resampled with the same documents."""
+    """Compute S and its bootstrap draws; the same documents are resampled for rare and matched positions."""
     rare, matched = data.of("rare with controls", which), data.of("matched", which)
-    counts = bootstrap_counts(len(rare[1]), RESAMPLES, seed)
+    counts = bootstrap_counts(len(rare[1]), RESAMPLES, seed, "" if which is None else "AB"[which])
     draws = bootstrap_ratio(*rare, counts) - bootstrap_ratio(*matched, counts)
     return ratio(*rare) - ratio(*matched), np.where(np.isfinite(draws), draws, np.nan)
 
 
 def published_head(net: Float[ndarray, " neuron"]) -> tuple[Bool[ndarray, " neuron"], Int[ndarray, " neuron"]]:
-    """The published definition: the first ``HEAD`` ranks of |net| within each sign class; and the ranks, from 1."""
+    """Apply the published definition: the first ``HEAD`` ranks of |net| within each sign class.
+
+    Returns:
+        Whether each neuron belongs to the head, and its rank, from 1.
+    """
     head = np.zeros(len(net), dtype=bool)
     rank = np.zeros(len(net), dtype=int)
     for members in (np.flatnonzero(net > 0), np.flatnonzero(net <= 0)):
@@ -184,11 +184,16 @@ def published_head(net: Float[ndarray, " neuron"]) -> tuple[Bool[ndarray, " neur
     return head, rank
 
 
-def overlap(found: pd.DataFrame) -> pd.DataFrame:
-    """How the two definitions agree: neurons in each, in both, and Jaccard similarity, by direction and together."""
+@memory(rare_token_neurons)
+def overlap(neurons: pd.DataFrame) -> pd.DataFrame:
+    """Compare the two definitions, by direction and for both directions together.
+
+    Columns: ``direction``; ``controlled``, ``published`` and ``in both`` (numbers of neurons); ``jaccard`` (Jaccard
+    similarity).
+    """
     records = []
     for direction in ("boost", "suppress", "both"):
-        part = found if direction == "both" else found[found["direction"] == direction]
+        part = neurons if direction == "both" else neurons[neurons["direction"] == direction]
         controlled, published = part["controlled"], part["published"]
         both, either = int((controlled & published).sum()), int((controlled | published).sum())
         records.append(

@@ -1,11 +1,13 @@
-"""What rare-token neurons are good for: groups ablated together, exactly, and activations scaled (claim C20).
+"""What do rare-token neurons contribute? (claim C20)
 
-Nothing but the final norm and the unembedding follows the last MLP, so a group's ablation, and any scaling of it, is one exact step for each position whatever the size of the group. Choices are made
-on half A of the documents, numbers come from half B.
+Groups are ablated jointly and exactly, and activations are scaled. Only the final norm and the unembedding follow the
+last MLP, so ablating or scaling a group takes a single exact step per position, whatever the size of the group. Choices
+are made on half A of the documents, and results are reported on half B.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,130 +20,176 @@ from tqdm import tqdm
 
 from raretok.ablation import ablate, tile_inputs
 from raretok.ablation.exact import joint_effects
-from raretok.ablation.identity import Footprints, footprints
-from raretok.findings.groups import Group, control_groups
+from raretok.ablation.identity import LogitAttribution, logit_attribution
+from raretok.findings.groups import Group, control_groups, features
+from raretok.findings.identification import rare_token_neurons
+from raretok.findings.neuron_types import sample_positions
+from raretok.graph import arrays, memory, table
+from raretok.measure.effects import band_weights, mean_activation, readout, trace
 from raretok.model.readout import Readout
 from raretok.model.trace import Trace
 from raretok.stats.groups import random_groups
 from raretok.stats.resampling import RESAMPLES, bootstrap_counts, bootstrap_ratio, interval, ratio
+from raretok.stats.streams import stream
 
 BANDS = ("rare", "matched", "common")
 PER_BAND = 150
-"""Positions of each band and half."""
+"""Number of positions of each band and half."""
 GREEDY = 10
-"""Neurons in a group that is built one by one."""
+"""Number of neurons in the group that is built greedily."""
 CHOICE = 1e-3
-"""What an effect may be off by, in nats, while the group is chosen; its numbers are exact."""
+"""Tolerance of an effect, in nats, while the group is chosen; the reported numbers are exact."""
 SIZES = (1, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 CONTROLS = 3
-"""Groups of each kind that a pruned group is compared with."""
+"""Number of groups of each kind that a pruned group is compared with."""
 WORSE = 0.25
-"""A setting keeps common targets if they lose, interval included, no more than this share of what rare ones gain."""
+"""A setting preserves common targets if their loss, interval included, rises by at most this share of the gain on rare
+targets."""
 SETTINGS = (0.0, 0.25, 0.5, 0.75, 1.25, 1.5, 1.75, 2.0)
-"""What activations are multiplied by; 1 changes nothing."""
+"""Factors that activations are multiplied by; 1 changes nothing."""
 
 
 @dataclass(frozen=True)
-class Bench:
-    """Positions at which groups are ablated: their trace, the activations' means, and what each counts for in ``BANDS``."""
+class GroupAblation:
+    """Exact effects of changing some neurons together, at some positions.
+
+    ``trace``: the positions; ``mean``: mean activation of every neuron; ``weights``: weight of each position in each of
+    ``BANDS``.
+    """
 
     readout: Readout
     trace: Trace
     mean: Float[Tensor, " neuron"]
     weights: Float[ndarray, "band row"]
 
-    def part(self, half: int) -> "Bench":
-        """The positions of one half of the documents."""
+    def part(self, half: int) -> "GroupAblation":
+        """Return the positions of one half of the documents."""
         rows = np.flatnonzero(self.trace.half == half)
         return replace(self, trace=self.trace[rows], weights=self.weights[:, rows])
 
     def sums(
         self, effects: Float[ndarray, " row"]
     ) -> tuple[Float[ndarray, "document band"], Float[ndarray, "document band"]]:
-        """Weighted effects and weights by document."""
+        """Sum the weighted effects and the weights by document."""
         _, document = np.unique(self.trace.document, return_inverse=True)
         member = np.eye(document.max() + 1)[document]
         return member.T @ (self.weights * effects).T, member.T @ self.weights.T
 
+    @cached_property
+    def _inputs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Residual stream, δ and target, on the device of the readout."""
+        return tile_inputs(self.readout, self.trace, self.mean)
 
-class Joint:
-    """Exact effects of changing some neurons together, with the footprints made once."""
-
-    def __init__(self, bench: Bench) -> None:
-        """``bench``: the positions."""
-        self.bench = bench
-        self.residual, self.delta, self.target = tile_inputs(bench.readout, bench.trace, bench.mean)
-        self.feet: Footprints = footprints(bench.readout, self.residual)
+    @cached_property
+    def _attribution(self) -> LogitAttribution:
+        return logit_attribution(self.readout, self._inputs[0])
 
     def ablated(self, members: Sequence[int] | Int[ndarray, " n"]) -> Float[ndarray, " row"]:
-        """Δ in nats of mean-ablating them together."""
-        index = torch.as_tensor(np.asarray(members, dtype=np.int64), device=self.residual.device)
-        return self._effects(self.delta[:, index], index)
+        """Compute Δ in nats of mean-ablating the members together."""
+        index = torch.as_tensor(np.asarray(members, dtype=np.int64), device=self._inputs[0].device)
+        return self._effects(self._inputs[1][:, index], index)
 
     def scaled(self, members: Int[ndarray, " n"], by: float) -> Float[ndarray, " row"]:
-        """Δ in nats of multiplying their activations."""
-        index = torch.as_tensor(members.astype(np.int64), device=self.residual.device)
-        activation = self.bench.trace.activation.to(self.residual.device)[:, index]
+        """Compute Δ in nats of multiplying the members' activations by a factor."""
+        device = self._inputs[0].device
+        index = torch.as_tensor(members.astype(np.int64), device=device)
+        activation = self.trace.activation.to(device)[:, index]
         return self._effects((by - 1) * activation, index)
 
     def _effects(self, delta: Tensor, index: Tensor) -> Float[ndarray, " row"]:
-        found = joint_effects(self.feet, self.residual, delta, self.target, index)
-        return np.asarray(found.double().cpu().numpy())
+        residual, _, target = self._inputs
+        return np.asarray(joint_effects(self._attribution, residual, delta, target, index).double().cpu().numpy())
 
 
-def greedy(bench: Bench, count: int = GREEDY, progress: bool = True) -> Int[ndarray, " count"]:
-    """Neurons whose joint ablation raises the loss on rare targets most, chosen one after the other.
+@memory(readout, trace, mean_activation, band_weights)
+def group_ablation(
+    readout: Readout, trace: Trace, mean: ndarray, band_weights: Mapping[str, ndarray], seed: int
+) -> GroupAblation:
+    """Sample positions of each band and half, at which groups are ablated together."""
+    rows, weights = [], []
+    for half in (0, 1):
+        inside = {b: np.where(trace.half == half, band_weights[b], 0.0) for b in BANDS}
+        kept, drawn = sample_positions(inside, seed, PER_BAND, BANDS)
+        rows.append(kept)
+        weights.append(drawn)
+    chosen = trace[np.concatenate(rows)]
+    return GroupAblation(readout, chosen, torch.from_numpy(mean), np.concatenate(weights, axis=1))
 
-    After a group is ablated, one more neuron is a single ablation at the moved stream: each step is one pass over all neurons.
+
+@memory(rare_token_neurons)
+def order(neurons: pd.DataFrame) -> Int[ndarray, " neuron"]:
+    """Order all neurons by the size of their rare-specific effect in half A, largest first."""
+    return np.argsort(-neurons["s_a"].abs().to_numpy(), kind="stable")
+
+
+@memory(rare_token_neurons)
+def scaled_groups(neurons: pd.DataFrame) -> dict[str, Int[ndarray, " n"]]:
+    """Return the groups to scale: the rare-token neurons chosen on half A – all, boost and suppress."""
+    chosen, boost = neurons["selected"].to_numpy(), (neurons["direction"] == "boost").to_numpy()
+    groups = {"all": chosen, "boost": chosen & boost, "suppress": chosen & ~boost}
+    return {name: np.flatnonzero(members) for name, members in groups.items() if members.any()}
+
+
+def greedy(ablation: GroupAblation, count: int = GREEDY, progress: bool = True) -> Int[ndarray, " count"]:
+    """Choose, one after the other, the neurons whose joint ablation raises the loss on rare targets most.
+
+    Once a group is ablated, adding a neuron is a single ablation of the modified residual stream, so each step is one
+    pass over all neurons.
     """
-    trace = bench.trace
+    trace = ablation.trace
     chosen: list[int] = []
-    w_out = bench.readout.w_out.to(trace.residual)
+    w_out = ablation.readout.w_out.to(trace.residual)
     for _ in tqdm(range(count), desc="greedy group", unit="neuron", disable=None if progress else True):
-        found = ablate(bench.readout, trace, bench.mean, bench.weights[:1], CHOICE, progress=False)["loss"]
-        net = found.net[:, 0].sum(0)
+        sums = ablate(ablation.readout, trace, ablation.mean, ablation.weights[:1], CHOICE, progress=False)["loss"]
+        net = sums.net[:, 0].sum(0)
         net[chosen] = -np.inf
         best = int(net.argmax())
         chosen.append(best)
-        step = (bench.mean[best] - trace.activation[:, best])[:, None] * w_out[best]
+        step = (ablation.mean[best] - trace.activation[:, best])[:, None] * w_out[best]
         trace = replace(trace, residual=trace.residual + step)
     return np.array(chosen)
 
 
-def best_groups(bench: Bench, progress: bool = True) -> dict[str, ndarray]:
-    """The greedy group and the neurons with the largest single effects, both chosen on half A; on half B what each first so many do together, and what they do singly.
+@arrays(group_ablation)
+def best_groups(ablation: GroupAblation, progress: bool = True) -> dict[str, ndarray]:
+    """Choose a greedy group and the neurons with the largest single effects on half A, and evaluate both on half B.
+
+    For the first k members of each group, the joint effect and the sum of the single effects are computed.
 
     Returns:
-        ``greedy``, ``single`` (ids in order of choice); ``greedy_joint``, ``single_joint`` [k, document] – sums on rare targets when the first k are ablated
-        together; ``greedy_sum``, ``single_sum`` – sums of their single effects; ``weight`` [document].
+        ``greedy``, ``single`` (ids in order of choice); ``greedy_joint``, ``single_joint`` [k, document] – sums on rare
+        targets when the first k are ablated together; ``greedy_sum``, ``single_sum`` – sums of their single effects;
+        ``weight`` [document].
     """
-    a, b = bench.part(0), bench.part(1)
+    a, b = ablation.part(0), ablation.part(1)
     alone = ablate(a.readout, a.trace, a.mean, a.weights[:1], progress=False)["loss"].net[:, 0].sum(0)
     count = min(GREEDY, len(alone))
     groups = {"greedy": greedy(a, count, progress), "single": np.argsort(-alone, kind="stable")[:count]}
-    joint = Joint(b)
-    found: dict[str, ndarray] = {}
+    results: dict[str, ndarray] = {}
     for name, ids in groups.items():
-        together = [b.sums(joint.ablated(ids[: k + 1]))[0][:, 0] for k in range(count)]
-        singly = [b.sums(joint.ablated(ids[k : k + 1]))[0][:, 0] for k in range(count)]
-        found |= {name: ids, f"{name}_joint": np.stack(together), f"{name}_sum": np.cumsum(singly, axis=0)}
-    return found | {"weight": b.sums(np.zeros(len(b.trace)))[1][:, 0]}
+        together = [b.sums(b.ablated(ids[: k + 1]))[0][:, 0] for k in range(count)]
+        singly = [b.sums(b.ablated(ids[k : k + 1]))[0][:, 0] for k in range(count)]
+        results |= {name: ids, f"{name}_joint": np.stack(together), f"{name}_sum": np.cumsum(singly, axis=0)}
+    return results | {"weight": b.sums(np.zeros(len(b.trace)))[1][:, 0]}
 
 
-def joint_groups(found: Mapping[str, ndarray], seed: int) -> pd.DataFrame:
-    """``best_groups`` by size; effects are mean rises of the loss on rare targets of half B, in nats; a row a size.
+@table(best_groups)
+def joint_groups(groups: Mapping[str, ndarray], seed: int) -> pd.DataFrame:
+    """Summarise ``best_groups`` by group size; one row per size.
 
-    Columns: ``k``; ``greedy``, ``single`` (joint effect of either group); ``gain`` (greedy − single) with ``low``, ``high``; ``synergy`` (joint effect less the sum of single ones, of the greedy group) with ``synergy_low``,
-    ``synergy_high``; ``jaccard`` (of the two groups); ``documents``. Intervals: 95 %, documents resampled.
+    Effects are mean rises of the loss on rare targets of half B, in nats. Columns: ``k``; ``greedy``, ``single`` (joint
+    effect of either group); ``gain`` (greedy − single) with ``low``, ``high``; ``synergy`` (joint effect of the greedy
+    group minus the sum of its single effects) with ``synergy_low``, ``synergy_high``; ``jaccard`` (of the two groups);
+    ``documents``. The intervals are 95% intervals with documents resampled.
     """
-    weight = found["weight"]
+    weight = groups["weight"]
     counts = np.vstack([np.ones(len(weight)), bootstrap_counts(len(weight), RESAMPLES, seed)])
-    mean = {k: bootstrap_ratio(found[k].T, weight, counts) for k in ("greedy_joint", "single_joint", "greedy_sum")}
+    mean = {k: bootstrap_ratio(groups[k].T, weight, counts) for k in ("greedy_joint", "single_joint", "greedy_sum")}
     gain, synergy = mean["greedy_joint"] - mean["single_joint"], mean["greedy_joint"] - mean["greedy_sum"]
     rows = []
-    for k in range(len(found["greedy"])):
+    for k in range(len(groups["greedy"])):
         ends = [interval(float(x[0, k]), x[1:, k], moved=False) for x in (gain, synergy)]
-        a, b = set(found["greedy"][: k + 1].tolist()), set(found["single"][: k + 1].tolist())
+        a, b = set(groups["greedy"][: k + 1].tolist()), set(groups["single"][: k + 1].tolist())
         rows.append(
             {"k": k + 1, "greedy": mean["greedy_joint"][0, k], "single": mean["single_joint"][0, k]}
             | {"gain": gain[0, k], "low": ends[0][0], "high": ends[0][1]}
@@ -151,8 +199,8 @@ def joint_groups(found: Mapping[str, ndarray], seed: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _by_band(bench: Bench, effects: Float[ndarray, " row"], seed: int) -> list[dict[str, float | str]]:
-    sums, weight = bench.sums(effects)
+def _by_band(ablation: GroupAblation, effects: Float[ndarray, " row"], seed: int) -> list[dict[str, float | str]]:
+    sums, weight = ablation.sums(effects)
     counts = bootstrap_counts(len(weight), RESAMPLES, seed)
     rows: list[dict[str, float | str]] = []
     for b, band in enumerate(BANDS):
@@ -163,22 +211,26 @@ def _by_band(bench: Bench, effects: Float[ndarray, " row"], seed: int) -> list[d
     return rows
 
 
+@table(group_ablation, order, features)
 def pruning(
-    bench: Bench, order: Int[ndarray, " neuron"], matching: pd.DataFrame, seed: int, progress: bool = True
+    ablation: GroupAblation, order: Int[ndarray, " neuron"], matching: pd.DataFrame, seed: int, progress: bool = True
 ) -> pd.DataFrame:
-    """Rise of the loss on half B when the first k neurons of an order are ablated together, and when as many others are.
+    """Compute the rise of the loss on half B when k neurons are ablated together.
+
+    The k neurons are the first of an order, or as many others.
 
     Args:
-        bench: positions.
-        order: neurons, by what half A says of them.
+        ablation: positions.
+        order: neurons, ordered by their effects on half A.
         matching: ``groups.features``.
         seed: of the control groups.
         progress: show a bar on a terminal.
 
-    Columns: ``k``, ``kind`` (first, matched, random), ``draw``, ``band``, ``net`` (nats), ``low``, ``high`` (95 %, documents resampled).
+    Columns: ``k``, ``kind`` (first, matched, random), ``draw``, ``band``, ``net`` (nats), ``low``, ``high`` (95%
+    interval, documents resampled).
     """
-    b, neurons = bench.part(1), len(order)
-    joint, rng, rows = Joint(b), np.random.default_rng([seed, 15]), []
+    b, neurons = ablation.part(1), len(order)
+    rng, rows = stream(seed, "intervention.pruning"), []
     for k in tqdm(
         [*(s for s in SIZES if s < neurons), neurons], desc="pruning", unit="size", disable=None if progress else True
     ):
@@ -189,34 +241,40 @@ def pruning(
         if k < neurons:
             groups += [("random", d, ids) for d, ids in enumerate(random_groups(neurons, k, CONTROLS, rng))]
         for kind, draw, ids in groups:
-            rows += [{"k": k, "kind": kind, "draw": draw} | r for r in _by_band(b, joint.ablated(ids), seed)]
+            rows += [{"k": k, "kind": kind, "draw": draw} | r for r in _by_band(b, b.ablated(ids), seed)]
     return pd.DataFrame(rows)
 
 
-def scaling(bench: Bench, groups: Mapping[str, Int[ndarray, " n"]], seed: int) -> pd.DataFrame:
-    """Change of the loss when the activations of a group are multiplied; a row a group, factor, half and band.
+@table(group_ablation, scaled_groups)
+def scaling(ablation: GroupAblation, groups: Mapping[str, Int[ndarray, " n"]], seed: int) -> pd.DataFrame:
+    """Compute the change of the loss when a group's activations are multiplied.
 
-    Columns: ``group``, ``size``, ``factor``, ``half`` (A, B), ``band``, ``net`` (nats, < 0 is better), ``low``, ``high`` (95 %, documents resampled).
+    The table has one row per group, factor, half and band. Columns: ``group``, ``size``, ``factor``, ``half`` (A, B),
+    ``band``, ``net`` (nats, < 0 is better), ``low``, ``high`` (95% interval, documents resampled).
     """
     rows = []
     for half, name in ((0, "A"), (1, "B")):
-        part = bench.part(half)
-        joint = Joint(part)
+        part = ablation.part(half)
         for group, ids in groups.items():
             for factor in SETTINGS:
                 where = {"group": group, "size": len(ids), "factor": factor, "half": name}
-                rows += [where | r for r in _by_band(part, joint.scaled(ids, factor), seed)]
+                rows += [where | r for r in _by_band(part, part.scaled(ids, factor), seed)]
     return pd.DataFrame(rows, columns=["group", "size", "factor", "half", "band", "net", "low", "high"])
 
 
+@memory(scaling)
 def best_setting(table: pd.DataFrame, tested: pd.DataFrame | None = None) -> pd.DataFrame:
-    """The factor that lowers the loss on rare targets of half A most without raising that on common ones there, and what it does on half B.
+    """Choose the best factor on half A, and report its effect on half B.
+
+    The best factor lowers the loss on rare targets of half A most without raising the loss on common targets there.
 
     Args:
-        table: ``scaling``, which the factor is chosen from.
+        table: ``scaling``, from which the factor is chosen.
         tested: another corpus's ``scaling`` of the same groups, whose half B is reported instead.
 
-    Columns: ``group``, ``size``, ``factor`` (1 if none lowers it), and on half B ``rare``, ``rare_low``, ``rare_high``, ``common``, ``common_low``, ``common_high``; ``holds`` (beyond chance, rare is below 0, and common is not above ``WORSE`` of what rare gains).
+    Columns: ``group``, ``size``, ``factor`` (1 if none lowers the loss), and on half B ``rare``, ``rare_low``,
+    ``rare_high``, ``common``, ``common_low``, ``common_high``; ``holds`` (whether, intervals included, rare is below 0
+    and common is at most ``WORSE`` times the gain on rare targets).
     """
     rows = []
     tested = table if tested is None else tested

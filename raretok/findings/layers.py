@@ -1,43 +1,64 @@
 """Is the last layer special? First-order effects of the neurons of every layer (claim C23).
 
-A gradient screens all layers at once: the effect of an ablation is δ · ∂loss/∂a, to first order. Documents are split in halves, and a layer's effect is the product of both halves' rare-specific effects
-summed over its neurons: noise of the halves is independent, so it adds nothing on average (method §9). A sample is held to full ablations.
+One gradient screens all layers: to first order, the effect of an ablation is δ · ∂loss/∂a. Documents are split into
+halves, and the effect of a layer is the product of the two halves' rare-specific effects, summed over its neurons. The
+noise of the halves is independent, so its expected contribution is zero (method §9). A sample of neurons is checked
+against full ablations.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float, Int
 from numpy import ndarray
 from scipy import stats
 
+from raretok.ablation import ablate
+from raretok.data.positions import Selection
+from raretok.data.text import Windows
+from raretok.findings.identification import require_controls
+from raretok.graph import arrays, memory, table
+from raretok.measure import inputs
+from raretok.measure.effects import band_sums, band_weights, readout, selection, trace
+from raretok.model import passes
+from raretok.model.load import LoadedModel
+from raretok.model.readout import Readout
+from raretok.model.trace import SKIP, Trace
+from raretok.model.upstream import losses, neuron_attributions
 from raretok.stats.rankcurve import HEAD
 from raretok.stats.resampling import by_document, interval, ratio, resample_within, row_correlation, split_halves, top
+from raretok.stats.streams import stream
+from raretok.stats.sums import SplitHalfSums
 
 BANDS = ("rare with controls", "matched")
 WINDOWS = 24
-"""Windows – a document each – that gradients are taken on."""
+"""Number of windows, each of a different document, on which gradients are computed."""
 RESAMPLED = 400
 CHECKED = 12
-"""Neurons that are ablated in full beside the screen, and the windows they are ablated on."""
+"""Number of neurons that are also ablated in full to check the screen; ``CHECKED_WINDOWS`` windows are used."""
 CHECKED_WINDOWS = 2
 
 
 @dataclass(frozen=True)
 class Attributions:
-    """First-order effects (nats) summed over the positions of each of ``BANDS`` in each window, or document; ``weight``: positions."""
+    """First-order effects (nats), summed over the positions of each of ``BANDS`` in each window or document.
+
+    ``weight`` holds the weights of these positions, summed likewise.
+    """
 
     net: Float[ndarray, "layer window band neuron"]
     weight: Float[ndarray, "window band"]
 
     def by_document(self, document: Int[ndarray, " window"]) -> "Attributions":
-        """The same with the windows of a document together: documents are what is resampled."""
+        """Sum the windows of each document, as documents are the units that are resampled."""
         return Attributions(by_document(self.net, document, 1), by_document(self.weight, document, 0))
 
     def specific(self, counts: Float[ndarray, "draw window"]) -> Float[ndarray, "draw layer neuron"]:
-        """Rare-specific effect of every neuron, net(rare) − net(matched), in each draw; NaN without positions."""
+        """Compute every neuron's net(rare) − net(matched) in each draw; NaN without positions."""
         with np.errstate(invalid="ignore", divide="ignore"):
             parts = [
                 np.einsum("dw,lwn->dln", counts, self.net[:, :, b], optimize=True)
@@ -47,14 +68,57 @@ class Attributions:
         return np.asarray(parts[0] - parts[1])
 
 
+@memory(inputs.windows, selection, band_weights, inputs.local_run)
+def layer_text(
+    windows: Windows, selection: Selection, weights: Mapping[str, ndarray], local_run: bool
+) -> tuple[Int[ndarray, "window position"], Float[ndarray, "band window used"]]:
+    """Select the windows for the gradients and the weights of their positions in each band.
+
+    All windows are used for the small models that are trained here.
+    """
+    count, used = len(windows.tokens), windows.tokens.shape[1] - 1 - SKIP
+    of_band = np.zeros((len(BANDS), count * used))
+    of_band[:, selection.rows] = [weights[band] for band in BANDS]
+    taken = count if local_run else min(WINDOWS, count)
+    return windows.tokens[:taken], of_band.reshape(len(of_band), count, used)[:, :taken]
+
+
+@arrays(inputs.model, layer_text, band_sums)
+def gradients(
+    model: LoadedModel, text: tuple[Int[ndarray, "window position"], ndarray], sums: SplitHalfSums
+) -> dict[str, ndarray]:
+    """Compute the first-order effects of every layer's neurons, see ``model.upstream.neuron_attributions``."""
+    require_controls(sums)
+    return neuron_attributions(model, *text)
+
+
+@memory(gradients, layer_text)
+def attributions(kept: Mapping[str, ndarray], text: tuple[ndarray, ndarray]) -> Attributions:
+    """Return ``gradients`` by window."""
+    return Attributions(kept["net"], text[1].sum(2).T)
+
+
+@memory(attributions, inputs.windows)
+def document_attributions(data: Attributions, windows: Windows) -> Attributions:
+    """Return ``attributions`` by document."""
+    return data.by_document(windows.document[: len(data.weight)])
+
+
+@table(document_attributions)
 def layer_effects(data: Attributions, seed: int, resamples: int = RESAMPLED) -> pd.DataFrame:
-    """How much the neurons of each layer act on rare targets in particular; a row a layer.
+    """Measure how strongly the neurons of each layer act specifically on rare targets; one row per layer.
 
-    Columns: ``layer``; ``energy``: Σ over neurons of S_A·S_B, an estimate of Σ S² without the noise's share (nats²), median over random halves, with ``low`` and ``high`` (95 %, documents resampled within
-    halves); ``share`` of all layers' (0…1, negative energies count as 0); ``reliability`` of S; ``neurons`` of the first 33 by |S| of the layer among the first 33 of all; ``above`` (share of the resamples in
-    which no other layer has as much); ``ahead`` (whether some other layer has more, beyond chance: 5 % over all the others); ``documents``.
+    Args:
+        data: attributions by document.
+        seed: of splits and resamples.
+        resamples: number of resamples.
 
-    ``data``: by document.
+    Columns: ``layer``; ``energy``: Σ over neurons of S_A·S_B, an estimate of Σ S² without the contribution of noise
+    (nats²), median over random halves, with ``low`` and ``high`` (95% interval, documents resampled within halves);
+    ``share`` of the energy of all layers (0…1; negative energies count as 0); ``reliability`` of S; ``neurons``: how
+    many neurons of the layer are among the first 33 of all layers by |S|; ``above`` (share of the resamples in which no
+    other layer has as much energy); ``ahead`` (whether some other layer has significantly more, at a level of 5% over
+    all the others); ``documents``.
     """
     documents = len(data.weight)
     halves = split_halves(documents, 50, seed)
@@ -62,7 +126,7 @@ def layer_effects(data: Attributions, seed: int, resamples: int = RESAMPLED) -> 
     energy = np.full(len(data.net), np.nan)
     if (there := np.isfinite(energies).all(1)).any():
         energy = np.median(energies[there], axis=0)
-    rng = np.random.default_rng([seed, 12])
+    rng = stream(seed, "layers.layer_effects")
     half = halves[rng.integers(0, len(halves), resamples)]
     a, b = resample_within(half, rng), resample_within(1 - half, rng)
     drawn = _energy(data, a, b)
@@ -87,16 +151,19 @@ def layer_effects(data: Attributions, seed: int, resamples: int = RESAMPLED) -> 
 
 
 def _ahead(energy: Float[ndarray, " layer"], drawn: Float[ndarray, "draw layer"]) -> list[bool]:
-    """Of every layer, whether some other has more, beyond what chance makes the largest of so many differences."""
-    found = []
+    """Test, for every layer, whether some other layer has significantly more energy.
+
+    The level is corrected for the number of other layers.
+    """
+    verdicts = []
     for k in range(len(energy)):
         others = np.delete(np.arange(len(energy)), k)
         more, spread = (
             energy[others] - energy[k],
             (drawn[:, others] - drawn[:, [k]]).std(0) if len(drawn) > 1 else np.inf,
         )
-        found.append(bool((more > stats.norm.isf(0.05 / max(len(others), 1)) * spread).any()))
-    return found
+        verdicts.append(bool((more > stats.norm.isf(0.05 / max(len(others), 1)) * spread).any()))
+    return verdicts
 
 
 def _energy(
@@ -107,7 +174,7 @@ def _energy(
 
 
 def _reliability(data: Attributions, halves: Float[ndarray, "split document"]) -> Float[ndarray, " layer"]:
-    """Of the rare-specific effects, median over the splits."""
+    """Compute the reliability of the rare-specific effects, median over the splits."""
     first, second = (data.specific(h) for h in (halves, 1 - halves))
     r = row_correlation(first.reshape(-1, first.shape[2]), second.reshape(-1, first.shape[2])).reshape(first.shape[:2])
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -115,17 +182,57 @@ def _reliability(data: Attributions, halves: Float[ndarray, "split document"]) -
     return np.median(r[np.isfinite(r).all(1)], axis=0) if np.isfinite(r).all(1).any() else np.full(r.shape[1], np.nan)
 
 
+@table(gradients, attributions, trace, band_weights, readout, inputs.tolerance)
+def layer_agreement(
+    kept: Mapping[str, ndarray],
+    data: Attributions,
+    trace: Trace,
+    weights: Mapping[str, ndarray],
+    readout: Readout,
+    tolerance: float,
+) -> pd.DataFrame:
+    """Compare the gradient with the exact effects of the last layer, see ``against_exact``."""
+    of_band = np.stack([weights[band] for band in BANDS])
+    rows = np.flatnonzero((trace.window < len(data.weight)) & of_band.any(0))
+    mean = torch.from_numpy(kept["mean"][-1])  # the replacement that the gradients assume
+    sums = ablate(readout, trace[rows], mean, of_band[:, rows], tolerance)["loss"]
+    return against_exact(data, sums.net, sums.weight)
+
+
+@table(inputs.model, layer_text, gradients, attributions)
+def layer_checks(
+    model: LoadedModel,
+    text: tuple[Int[ndarray, "window position"], ndarray],
+    kept: Mapping[str, ndarray],
+    data: Attributions,
+    seed: int,
+) -> pd.DataFrame:
+    """Compare the gradient with full ablations of some neurons, see ``check_rows``."""
+    chosen = to_check(data, seed)
+    tokens, weights = text[0][:CHECKED_WINDOWS], text[1][:, :CHECKED_WINDOWS]
+    mean = torch.from_numpy(kept["mean"]).to(model.device)
+    base = passes.run_pass(model, tokens)
+    before = losses(model, base.residual, tokens)
+    ablated = []
+    for layer, neuron in chosen:
+        after = passes.ablate_neuron(model, base, layer, neuron, mean[layer])
+        rise = (losses(model, after, tokens) - before).double().cpu().numpy()
+        ablated.append((weights[0] * rise).sum(1))
+    return check_rows(chosen, data, np.stack(ablated), weights[0].sum(1))
+
+
 def against_exact(
     data: Attributions, net: Float[ndarray, "document band neuron"], weight: Float[ndarray, "document band"]
 ) -> pd.DataFrame:
-    """The screen against the exact effects of the last layer on the same positions; a row a band.
+    """Compare the screen with the exact effects of the last layer on the same positions; one row per band.
 
     Args:
         data: first-order effects.
         net: exact sums of the same bands and documents, see ``ablation.DocumentSums``.
         weight: their weights.
 
-    Columns: ``band``, ``pearson``, ``spearman`` (of the neurons' net effects), ``slope`` (of first-order on exact; 1 is perfect).
+    Columns: ``band``, ``pearson``, ``spearman`` (of the neurons' net effects), ``slope`` (of first-order on exact
+    effects; 1 is perfect).
     """
     rows = []
     for b, band in enumerate(BANDS):
@@ -142,9 +249,12 @@ def against_exact(
 
 
 def to_check(data: Attributions, seed: int) -> list[tuple[int, int]]:
-    """Layer and neuron of those that are ablated in full: half of them the strongest of layers at even distances, half drawn at random."""
+    """Choose the neurons that are ablated in full, as pairs of layer and neuron.
+
+    Half of them are the strongest neurons of evenly spaced layers, half are drawn at random.
+    """
     net = np.abs(data.net[:, :CHECKED_WINDOWS, 0].sum(1))
-    rng = np.random.default_rng([seed, 13])
+    rng = stream(seed, "layers.to_check")
     spaced = np.unique(np.linspace(0, len(net) - 1, CHECKED // 2).round().astype(int))
     strongest = [(int(k), int(net[k].argmax())) for k in spaced]
     drawn: Int[ndarray, " x"] = rng.integers(0, len(net), CHECKED // 2)
@@ -157,7 +267,10 @@ def check_rows(
     ablated: Float[ndarray, "chosen window"],
     weight: Float[ndarray, " window"],
 ) -> pd.DataFrame:
-    """First-order and full effect on rare targets of the ``to_check`` neurons: ``layer``, ``neuron``, ``screened``, ``ablated`` (mean over the checked windows, nats)."""
+    """Compare the first-order and the full effects of the ``to_check`` neurons on rare targets.
+
+    Columns: ``layer``, ``neuron``, ``screened``, ``ablated`` (mean over the checked windows, nats).
+    """
     rows: list[dict[str, Any]] = []
     for (layer, neuron), full in zip(chosen, ablated, strict=True):
         first = data.net[layer, : len(weight), 0, neuron].sum() / weight.sum()

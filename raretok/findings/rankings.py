@@ -1,4 +1,4 @@
-"""Rank curves of a study and what chance makes of them: the same two measurements for the data, its resamples and the nulls."""
+"""Rank curves of a study and of its nulls: the same two measurements are made of data, resamples and nulls."""
 
 from collections.abc import Sequence
 
@@ -6,40 +6,43 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from raretok.findings.identification import Halves
 from raretok.stats.breaks import fit_breaks
 from raretok.stats.nulls import NULLS, Kind, effects_like, noise
 from raretok.stats.rankcurve import binned, log_positive, ordered, rank_bins, shape
 from raretok.stats.resampling import RESAMPLES, bootstrap_counts, bootstrap_ratio, ratio, row_correlation
+from raretok.stats.streams import stream
+from raretok.stats.sums import SplitHalfSums
 
 BANDS = ("rare", "matched", "common")
 MEASURES = ("net", "activity")
 DRAWS = 400
-"""Draws of each null, and permutations."""
+"""Number of draws of each null, and of permutations."""
 Curves = dict[str, tuple[Float[ndarray, "draw neuron"], Float[ndarray, "draw neuron"]]]
 
 
 def measured_twice(
-    data: Halves, band: str, measure: str, form: str, seed: int, draws: int, nulls: Sequence[Kind] = NULLS
+    data: SplitHalfSums, band: str, measure: str, form: str, seed: int, draws: int, nulls: Sequence[Kind] = NULLS
 ) -> Curves:
-    """The two measurements of every curve, by source: observed, resampled (of the second) and the nulls. All in nats; ``noise`` is missing for the activity.
+    """Return the two measurements of every curve, by source.
 
-    As published both are those of all documents; controlled, of the halves A and B.
+    The sources are the observed curve, its resamples (of the second measurement only), and the nulls. In the published
+    form both measurements use all documents; in the controlled form they use halves A and B. All values are in nats.
+    The activity has no ``noise`` null.
     """
-    rng = np.random.default_rng([seed, BANDS.index(band) if band in BANDS else 9, MEASURES.index(measure)])
+    rng = stream(seed, "regimes.nulls", band, measure)
     halves = (None, None) if form == "published" else (0, 1)
     parts = [data.of(band, half, measure) for half in halves]
     first, second = (ratio(*part)[None] for part in parts)
-    found: Curves = {"observed": (first, second)}
+    curves: Curves = {"observed": (first, second)}
     if form == "controlled":
         counts = bootstrap_counts(len(parts[1][1]), max(draws, RESAMPLES // 2), seed)
         drawn = bootstrap_ratio(*parts[1], counts)
-        found["resampled"] = np.broadcast_to(first, drawn.shape), drawn
+        curves["resampled"] = np.broadcast_to(first, drawn.shape), drawn
     if not nulls:
-        return found
+        return curves
     errors = [noise(*part, draws, rng) for part in (parts[:1] if form == "published" else parts)]
     a, b = (ratio(*data.of(band, half, measure)) for half in (0, 1))
-    square = max(float((a * b).mean()), 0.0)  # of the effects without noise, which is independent between halves
+    square = max(float((a * b).mean()), 0.0)  # noise-free, as noise is independent between halves
     observed, whole = ratio(*data.of(band, None, measure)), noise(*data.of(band, None, measure), draws, rng)
     for kind in nulls:
         if kind == "noise" and measure == "activity":
@@ -47,19 +50,19 @@ def measured_twice(
         effects = effects_like(kind, square, whole, observed, rng)
         if measure == "activity":
             effects = np.abs(effects)
-        found[kind] = (effects + errors[0], effects + errors[-1])
-    return found
+        curves[kind] = (effects + errors[0], effects + errors[-1])
+    return curves
 
 
 def curve_statistics(
-    data: Halves,
+    data: SplitHalfSums,
     band: str,
     measure: str,
     form: str,
     first: Float[ndarray, "draw neuron"],
     second: Float[ndarray, "draw neuron"],
 ) -> dict[str, Float[ndarray, " draw"]]:
-    """Every statistic of each curve, by name."""
+    """Compute every statistic of each curve, by name."""
     values = ordered(first, second)
     if form == "published":
         return shape(values, width=0.0)
@@ -70,7 +73,10 @@ def curve_statistics(
 def noise_size(
     sums: Float[ndarray, "document neuron"], weight: Float[ndarray, " document"]
 ) -> Float[ndarray, " neuron"]:
-    """Standard error of the weighted mean over documents, in closed form. √(Σ residual² · n/(n−1)) / Σ weight, in nats."""
+    """Compute the standard error of the weighted mean over documents in closed form, in nats.
+
+    It is √(Σ residual² · n/(n−1)) / Σ weight.
+    """
     residual = sums - weight[:, None] * ratio(sums, weight)
     return np.sqrt((residual**2).sum(0) * len(weight) / max(len(weight) - 1, 1)) / weight.sum()
 
@@ -78,10 +84,11 @@ def noise_size(
 def break_statistics(
     values: Float[ndarray, "draw rank"], first: Float[ndarray, "draw neuron"], error: Float[ndarray, " neuron"]
 ) -> dict[str, Float[ndarray, " draw"]]:
-    """The fit with two breaks to the upper half of each curve, weighted by the values' standard errors and by the rank's own scatter.
+    """Fit two breaks to the upper half of each curve.
 
-    The variance of ln value is (SE/value)² + 1/rank: the k-th largest of many independent values scatters by about 1/√k.
-    The lower half is left out because independent effects of every kind plunge there.
+    Values are weighted by their standard errors and by the sampling scatter of the ranks: the variance of ln value is
+    (SE/value)² + 1/rank, because the k-th largest of many independent values has a relative scatter of about 1/√k. The
+    lower half is left out because independent effects of every kind fall off steeply there.
     """
     bins = rank_bins(values.shape[1])
     upper = bins.ln_rank <= np.log(values.shape[1] / 2)

@@ -1,4 +1,8 @@
-"""Do the conclusions depend on choices? Kind of ablation (claim C22), side that rarity is read from, corpus, and amount of text."""
+"""Do the conclusions depend on analysis choices?
+
+The choices are the kind of ablation (claim C22), whether rarity is that of the input or of the target token, the
+corpus, and the amount of text.
+"""
 
 from collections.abc import Mapping
 from itertools import combinations
@@ -6,11 +10,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from jaxtyping import Float, Int
 from numpy import ndarray
 from scipy import stats
 
-from raretok.findings.identification import Halves
+from raretok.ablation import ablate
+from raretok.findings.identification import require_controls
+from raretok.graph import arrays, memory, table
+from raretok.measure import inputs
+from raretok.measure.effects import band_sums, band_weights, mean_activation, readout, trace
+from raretok.model.readout import Readout
+from raretok.model.trace import Trace
 from raretok.stats.rankcurve import HEAD
 from raretok.stats.resampling import (
     bootstrap_counts,
@@ -22,17 +33,20 @@ from raretok.stats.resampling import (
     split_halves,
     top,
 )
+from raretok.stats.streams import stream
+from raretok.stats.sums import SplitHalfSums, split_half_sums
 
 KINDS = ("mean", "zero", "resample")
+BANDS = ("rare with controls", "matched")
 FRACTIONS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
-"""Of half the documents, in the learning curve."""
+"""Fractions of half the documents, in the learning curve."""
 SPLITS = 40
 RANKED = 200
-"""Resamples of a rank correlation."""
+"""Number of resamples of a rank correlation."""
 
 
 def _jaccard(a: Float[ndarray, " neuron"], b: Float[ndarray, " neuron"]) -> float:
-    """Of the first 33 by magnitude."""
+    """Compute the Jaccard similarity of the first 33 neurons by magnitude."""
     x, y = top(np.abs(a), HEAD), top(np.abs(b), HEAD)
     return float((x & y).sum() / (x | y).sum())
 
@@ -47,16 +61,20 @@ def compare(
     seed: int,
     paired: bool = True,
 ) -> dict[str, float]:
-    """Agreement of two measurements of every neuron's net effect: ``spearman`` with ``low`` and ``high`` (95 %, documents resampled), ``pearson``, ``jaccard`` of the first 33 by magnitude.
+    """Measure the agreement of two measurements of every neuron's net effect.
 
     Args:
         first: sums and weights by document.
         second: likewise; of the same documents where ``paired``.
         seed: of the resampling.
         paired: resample the same documents in both.
+
+    Returns:
+        ``spearman`` with ``low`` and ``high`` (95% interval, documents resampled), ``pearson``, and ``jaccard`` of the
+        first 33 neurons by magnitude.
     """
     counts = bootstrap_counts(len(first[1]), RANKED, seed)
-    other = counts if paired else bootstrap_counts(len(second[1]), RANKED, seed + 1)
+    other = counts if paired else bootstrap_counts(len(second[1]), RANKED, seed, "second text")
     a, b = ratio(*first), ratio(*second)
     drawn = _spearman(bootstrap_ratio(*first, counts), bootstrap_ratio(*second, other))
     rho = float(_spearman(a[None], b[None])[0])
@@ -70,15 +88,63 @@ def compare(
     }
 
 
-def replacements(kinds: Mapping[str, Halves], seed: int) -> pd.DataFrame:
-    """Net effects under different kinds of ablation, at the same positions; a row a band and pair of kinds.
+@arrays(trace, band_weights, mean_activation, readout, band_sums, inputs.tolerance)
+def replaced(
+    trace: Trace,
+    weights: Mapping[str, ndarray],
+    mean: ndarray,
+    readout: Readout,
+    sums: SplitHalfSums,
+    tolerance: float,
+    seed: int,
+) -> dict[str, ndarray]:
+    """Compute the effects of every kind of ablation on rare targets with controls and on those controls.
 
-    Columns: ``band``, ``first``, ``second``, ``neurons``, ``spearman``, ``pearson`` and ``jaccard`` of ``compare``; ``corrected`` with ``low`` and ``high`` (95 %): the rank correlation freed of noise, from halves of the documents – across the kinds,
-    over the geometric mean of that within each. The kinds share positions, so ``spearman`` holds noise that they have in common and lacks what they have not.
+    The arrays are sums by document for each of ``KINDS``.
+    """
+    require_controls(sums)
+    of_band = np.stack([weights[band] for band in BANDS])
+    rows = np.flatnonzero(of_band.any(0))
+    documents = np.unique(trace.document)
+    part = trace[rows]
+    whole = weights["all"] / weights["all"].sum()
+    other = stream(seed, "robustness.replaced").choice(len(whole), len(rows), p=whole)
+    replacing = {
+        "mean": torch.from_numpy(mean),
+        "zero": torch.zeros_like(trace.activation[0]),
+        "resample": trace.activation[torch.from_numpy(other)],
+    }
+    at = np.searchsorted(documents, np.unique(part.document))
+    kept: dict[str, ndarray] = {"half": sums.half}
+    for kind, values in replacing.items():
+        ablated = ablate(readout, part, values, of_band[:, rows], tolerance)["loss"]
+        net = np.zeros((len(documents), *ablated.net.shape[1:]), dtype=np.float32)
+        net[at] = ablated.net
+        weight = np.zeros((len(documents), len(BANDS)))
+        weight[at] = ablated.weight
+        kept |= {kind: net, "weight": weight}
+    return kept
+
+
+@memory(replaced)
+def replacement_sums(kept: Mapping[str, ndarray]) -> dict[str, SplitHalfSums]:
+    """Return ``replaced`` by kind of ablation."""
+    return {k: split_half_sums(kept[k], None, kept["weight"], kept["half"], BANDS) for k in KINDS}
+
+
+@table(replacement_sums)
+def replacements(kinds: Mapping[str, SplitHalfSums], seed: int) -> pd.DataFrame:
+    """Compare net effects under different kinds of ablation at the same positions; one row per band and pair of kinds.
+
+    Columns: ``band``, ``first``, ``second``, ``neurons``, ``spearman``, ``pearson`` and ``jaccard`` of ``compare``;
+    ``corrected`` with ``low`` and ``high`` (95% interval): the rank correlation corrected for noise, computed from
+    halves of the documents as the correlation across the kinds over the geometric mean of the correlations within each.
+    The kinds share positions, so ``spearman`` includes noise that they have in common and is attenuated by noise that
+    they do not share.
     """
     records = []
-    rng = np.random.default_rng([seed, 15])
-    for band in ("rare with controls", "matched"):
+    rng = stream(seed, "robustness.replacements")
+    for band in BANDS:
         halves = split_halves(len(kinds["mean"].half), SPLITS, seed)
         drawn = halves[rng.integers(0, SPLITS, RANKED)]
         pairs = ((halves, 1 - halves), (resample_within(drawn, rng), resample_within(1 - drawn, rng)))
@@ -87,52 +153,68 @@ def replacements(kinds: Mapping[str, Halves], seed: int) -> pd.DataFrame:
             for k in kinds
         }
         for a, b in combinations(kinds, 2):
-            found = compare(kinds[a].of(band), kinds[b].of(band), seed)
-            del found["low"], found["high"]
+            agreement = compare(kinds[a].of(band), kinds[b].of(band), seed)
+            del agreement["low"], agreement["high"]
             over_splits, over_draws = (_corrected(x, y) for x, y in zip(ranks[a], ranks[b], strict=True))
             estimate = float(np.nanmedian(over_splits)) if np.isfinite(over_splits).any() else float("nan")
             low, high = interval(estimate, over_draws)
             record: dict[str, Any] = {"band": band, "first": a, "second": b, "neurons": kinds[a].sums.net.shape[2]}
-            records.append(record | found | {"corrected": estimate, "low": low, "high": high})
+            records.append(record | agreement | {"corrected": estimate, "low": low, "high": high})
     return pd.DataFrame(records)
 
 
 def _corrected(
     first: tuple[Float[ndarray, "draw neuron"], ...], second: tuple[Float[ndarray, "draw neuron"], ...]
 ) -> Float[ndarray, " draw"]:
-    """Correlation of two kinds' ranks freed of noise; ``first``, ``second``: ranks in either half. NaN where a kind does not agree with itself."""
+    """Compute the correlation of two kinds' ranks, corrected for noise.
+
+    ``first``, ``second``: ranks in either half. The result is NaN where a kind does not agree with itself.
+    """
     across = (row_correlation(first[0], second[1]) + row_correlation(second[0], first[1])) / 2
     within = np.maximum(row_correlation(*first), 0) * np.maximum(row_correlation(*second), 0)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(within > 0, across / np.sqrt(within), np.nan)
 
 
-def definitions(data: Halves, seed: int) -> pd.DataFrame:
-    """Rarity of the token that is read against rarity of the one that is predicted; a row a pair of bands: ``first``, ``second`` and those of ``compare``."""
+@table(band_sums)
+def definitions(data: SplitHalfSums, seed: int) -> pd.DataFrame:
+    """Compare rarity of the input token with rarity of the target token; one row per pair of bands.
+
+    Columns: ``first``, ``second`` and those of ``compare``.
+    """
     pairs = (("rare", "rare input"), ("rare", "half of types"), ("rare", "half of types input"), ("rare", "common"))
     there = [(a, b) for a, b in pairs if data.of(b)[1].any()]
     return pd.DataFrame([{"first": a, "second": b} | compare(data.of(a), data.of(b), seed) for a, b in there])
 
 
-def across_corpora(first: Halves, second: Halves, seed: int) -> pd.DataFrame:
-    """The same neurons on two corpora; a row a band: ``band``, those of ``compare`` (documents resampled in each), ``within`` (rank correlation between halves of the first corpus, not corrected)."""
+@table(band_sums)
+def across_corpora(first: SplitHalfSums, second: SplitHalfSums, seed: int) -> pd.DataFrame:
+    """Compare the same neurons on two corpora; one row per band.
+
+    Columns: ``band``, those of ``compare`` (documents resampled in each corpus), ``within`` (rank correlation between
+    halves of the first corpus, not corrected).
+    """
     rows = []
     for band in ("rare", "common", "all"):
         halves = split_halves(len(first.half), SPLITS, seed)
         within = _spearman(*(bootstrap_ratio(*first.of(band), h) for h in (halves, 1 - halves)))
-        found = compare(first.of(band), second.of(band), seed, paired=False)
-        rows.append({"band": band} | found | {"within": float(np.nanmedian(within))})
+        agreement = compare(first.of(band), second.of(band), seed, paired=False)
+        rows.append({"band": band} | agreement | {"within": float(np.nanmedian(within))})
     return pd.DataFrame(rows)
 
 
-def learning_curve(data: Halves, seed: int) -> pd.DataFrame:
-    """How much text a stable list takes: neurons ranked on some documents, against the rest of the documents; a row a fraction and random choice.
+@table(band_sums)
+def learning_curve(data: SplitHalfSums, seed: int) -> pd.DataFrame:
+    """Measure how much text a stable list of neurons requires; one row per fraction and random split.
 
-    Columns: ``targets`` (rare ones that were ranked on), ``documents``, ``split``, ``spearman`` and ``pearson`` of the net effects with those on the other half of the documents, ``jaccard`` of the first 33.
+    Neurons are ranked on some documents, and the ranking is compared with that on the other half of the documents.
+    Columns: ``targets`` (number of rare targets used for the ranking), ``documents``, ``fraction``, ``split``,
+    ``spearman`` and ``pearson`` of the net effects with those on the other half of the documents, ``jaccard`` of the
+    first 33.
     """
     net, weight = data.of("rare")
     halves = split_halves(len(weight), SPLITS, seed)
-    rng = np.random.default_rng([seed, 14])
+    rng = stream(seed, "robustness.learning_curve")
     records = []
     for k, half in enumerate(halves):
         other = ratio(net[half == 0], weight[half == 0])

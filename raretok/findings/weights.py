@@ -1,7 +1,8 @@
-"""Are the weights of the rare-token neurons heavier-tailed than others', and do they become so in training? (claims C13, C14)
+"""Do the weights of rare-token neurons have heavier tails than others', and does training cause it? (claims C13, C14)
 
-Published: Hill's exponent of one or two random groups, Marchenko–Pastur at aspect ratio 1. Controlled: the same n, k and d on every side, a thousand
-random and a thousand matched groups and Gaussian matrices, the true aspect ratio (method §8).
+The published analysis compares Hill's exponent with that of one or two random groups, and uses Marchenko–Pastur at
+aspect ratio 1. The controlled analysis uses the same n, k and d throughout, a thousand random groups, a thousand
+matched groups, Gaussian matrices, and the true aspect ratio (method §8).
 """
 
 from collections.abc import Mapping
@@ -13,25 +14,43 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from scipy import stats
 
-from raretok.findings.groups import DRAWS, Group, Groups, control_groups, imbalance, placed
+from raretok.findings.emergence import require_start
+from raretok.findings.groups import (
+    DRAWS,
+    Groups,
+    control_groups,
+    features,
+    headline_sets,
+    imbalance,
+    member_set,
+    neuron_sets,
+    null_percentiles,
+)
+from raretok.findings.steps import by_step
+from raretok.graph import at_every_step, table
+from raretok.measure.effects import mlp_weights
 from raretok.stats.resampling import LEVEL
 from raretok.stats.spectra import STATISTICS, hill, layer_spectrum, mp_cdf, spectra, spectrum_statistics
+from raretok.stats.streams import stream
 
 Matrices = Mapping[str, Float[ndarray, "neuron d_model"]]
 
 
+@table(mlp_weights, neuron_sets, features)
 def group_tails(
     matrices: Matrices, groups: Groups, matching: pd.DataFrame, seed: int, draws: int = DRAWS
 ) -> pd.DataFrame:
-    """Statistics of the spectrum of every group's rows; a row a group, matrix and statistic. The matrices have one shape.
+    """Compute statistics of the spectrum of every group's rows; one row per group, matrix and statistic.
 
-    Columns: ``group``, ``size``, ``matrix`` (W_out, W_in, …), ``statistic`` (``spectra.STATISTICS``), ``estimate``, ``imbalance`` (of the matched groups); for each null – ``random``, ``matched``, ``gaussian``
-    (independent normal entries of the same shape) – its percentile, ``<null>_low`` and ``<null>_high`` (95 % range).
+    All matrices have the same shape. Columns: ``group``, ``size``, ``matrix`` (W_out, W_in, …), ``statistic``
+    (``spectra.STATISTICS``), ``estimate``, ``imbalance`` (of the matched groups); for each null – ``random``,
+    ``matched``, ``gaussian`` (independent normal entries of the same shape) – its percentile, ``<null>_low`` and
+    ``<null>_high`` (95% range).
     """
     records = []
     for name, group in groups.items():
         ids = group.ids
-        rng = np.random.default_rng([seed, len(ids), 5])
+        rng = stream(seed, "weights.group_tails", len(ids))
         controls = control_groups(matching, group, draws, rng)
         gaussian = _gaussian(draws, len(ids), next(iter(matrices.values())).shape[1], rng)
         for label, matrix in matrices.items():
@@ -41,7 +60,9 @@ def group_tails(
                 record: dict[str, Any] = {"group": name, "size": len(ids), "matrix": label, "statistic": statistic}
                 record |= {"estimate": float(own[statistic][0])}
                 record |= {"imbalance": imbalance(matching, group, controls["matched"])}
-                records.append(record | placed(record["estimate"], {k: n[statistic] for k, n in nulls.items()}))
+                records.append(
+                    record | null_percentiles(record["estimate"], {k: n[statistic] for k, n in nulls.items()})
+                )
     return pd.DataFrame(records)
 
 
@@ -53,7 +74,7 @@ def _statistics(matrix: Float[ndarray, "neuron d"], groups: Int[ndarray, "x n"])
 
 
 def _gaussian(draws: int, size: int, columns: int, rng: np.random.Generator) -> dict[str, Float[ndarray, " draw"]]:
-    """Statistics of matrices of independent normal entries."""
+    """Compute the statistics of matrices of independent normal entries."""
     step = _at_once(size, columns)
     parts = [
         spectrum_statistics(spectra(rng.standard_normal((min(step, draws - k), size, columns))), columns)
@@ -63,19 +84,32 @@ def _gaussian(draws: int, size: int, columns: int, rng: np.random.Generator) -> 
 
 
 def _at_once(size: int, columns: int) -> int:
-    """How many matrices are held at once."""
+    """Return how many matrices are processed at once."""
     return max(1, (1 << 23) // (size * columns))
 
 
+@table(at_every_step(mlp_weights), neuron_sets, at_every_step(features))
+def tails_over_training(
+    matrices: Mapping[int, Matrices], sets: Groups, matching: Mapping[int, pd.DataFrame], seed: int
+) -> pd.DataFrame:
+    """Compute ``group_tails`` of this checkpoint's ``HEADLINE`` groups at every checkpoint, by step."""
+    chosen = headline_sets(sets)
+    return by_step({step: group_tails(m, chosen, matching[step], seed) for step, m in matrices.items()})
+
+
+@table(tails_over_training)
 def growth(tails: pd.DataFrame) -> pd.DataFrame:
-    """Hill's exponent over training; a row a group and matrix.
+    """Follow Hill's exponent over training; one row per group and matrix.
 
     Args:
         tails: ``group_tails`` tables of the same groups with a column ``step``.
 
-    Columns: ``group``, ``matrix``, ``steps`` (checkpoints), ``start``, ``end`` (exponent at the first and the last), ``imbalance`` (at the last), ``imbalance_at_start``, ``last_step``; ``outside_at_start``; ``first_step``: from it on
-    to the last it lies in the lowest 5 % of every null (NaN if it does not at the last); ``null`` (its highest percentile at the last).
+    Columns: ``group``, ``matrix``, ``steps`` (number of checkpoints), ``start``, ``end`` (exponent at the first and the
+    last), ``imbalance`` (at the last), ``imbalance_at_start``, ``last_step``; ``outside_at_start`` (whether the
+    exponent lies in the lowest 5% of every null at the first checkpoint); ``first_step``: the first step from which on,
+    up to the last, it lies there (NaN if it does not at the last); ``null`` (its highest percentile at the last).
     """
+    require_start(set(tails["step"]))
     records = []
     for (group, matrix), part in tails[tails["statistic"] == "hill"].groupby(["group", "matrix"], sort=False):
         part = part.sort_values("step")
@@ -96,15 +130,16 @@ def growth(tails: pd.DataFrame) -> pd.DataFrame:
 def row_tails(
     matrices: Matrices, groups: Groups, matching: pd.DataFrame, seed: int, draws: int = DRAWS
 ) -> pd.DataFrame:
-    """Kurtosis and participation (see ``rows_of``) of a group's rows, on average, among control groups; a row a group, matrix and statistic.
+    """Compare the mean kurtosis and participation (see ``rows_of``) of a group's rows with those of control groups.
 
-    Columns: ``group``, ``size``, ``matrix``, ``statistic`` (kurtosis or participation), ``estimate``, ``imbalance`` (of the matched groups); for each null – ``random``,
-    ``matched`` – its percentile, ``<null>_low`` and ``<null>_high`` (95 % range).
+    The table has one row per group, matrix and statistic. Columns: ``group``, ``size``, ``matrix``, ``statistic``
+    (kurtosis or participation), ``estimate``, ``imbalance`` (of the matched groups); for each null – ``random``,
+    ``matched`` – its percentile, ``<null>_low`` and ``<null>_high`` (95% range).
     """
     rows, records = rows_of(matrices), []
     for name, group in groups.items():
         ids = group.ids
-        controls = control_groups(matching, group, draws, np.random.default_rng([seed, len(ids), 7]))
+        controls = control_groups(matching, group, draws, stream(seed, "weights.row_tails", len(ids)))
         apart = imbalance(matching, group, controls["matched"])
         for label, part in rows.groupby("matrix", sort=False):
             for statistic in ("kurtosis", "participation"):
@@ -112,15 +147,33 @@ def row_tails(
                 record: dict[str, Any] = {"group": name, "size": len(ids), "matrix": label, "statistic": statistic}
                 record |= {"estimate": float(values[ids].mean()), "imbalance": apart}
                 records.append(
-                    record | placed(record["estimate"], {k: values[drawn].mean(1) for k, drawn in controls.items()})
+                    record
+                    | null_percentiles(record["estimate"], {k: values[drawn].mean(1) for k, drawn in controls.items()})
                 )
     return pd.DataFrame(records)
 
 
-def sweep(matrices: Matrices, group: Group, matching: pd.DataFrame, seed: int, draws: int = 200) -> pd.DataFrame:
-    """Hill's exponent of a group over k, with the nulls': ``matrix``, ``k``, ``estimate``, and ``<null>_low``, ``<null>_high`` of random and matched groups."""
-    records, ids = [], group.ids
-    controls = control_groups(matching, group, draws, np.random.default_rng([seed, len(ids), 6]))
+@table(at_every_step(mlp_weights), neuron_sets, at_every_step(features))
+def rows_over_training(
+    matrices: Mapping[int, Matrices], sets: Groups, matching: Mapping[int, pd.DataFrame], seed: int
+) -> pd.DataFrame:
+    """Compute ``row_tails`` of this checkpoint's ``HEADLINE`` groups at every checkpoint, by step."""
+    chosen = headline_sets(sets)
+    return by_step({step: row_tails(m, chosen, matching[step], seed) for step, m in matrices.items()})
+
+
+@table(mlp_weights, neuron_sets, features)
+def hill_plot(
+    matrices: Matrices, sets: Groups, matching: pd.DataFrame, seed: int, group: str | None = None, draws: int = 200
+) -> pd.DataFrame:
+    """Compute Hill's exponent of a group (by default the headline) as a function of k, with the ranges of the nulls.
+
+    Columns: ``matrix``, ``k``, ``estimate``; for random and matched groups the percentile, ``<null>_low`` and
+    ``<null>_high``.
+    """
+    chosen = member_set(sets, group)
+    records, ids = [], chosen.ids
+    controls = control_groups(matching, chosen, draws, stream(seed, "weights.hill_plot", len(ids)))
     last = len(ids) - 1
     ks = sorted({round(last ** (j / 12)) for j in range(1, 13)} | {len(ids) // 2})
     for label, matrix in matrices.items():
@@ -128,33 +181,44 @@ def sweep(matrices: Matrices, group: Group, matching: pd.DataFrame, seed: int, d
         nulls = {kind: spectra(matrix[drawn]) for kind, drawn in controls.items()}
         for k in ks:
             record: dict[str, Any] = {"matrix": label, "k": k, "estimate": float(hill(own, k)[0])}
-            records.append(record | placed(record["estimate"], {n: hill(x, k) for n, x in nulls.items()}))
+            records.append(record | null_percentiles(record["estimate"], {n: hill(x, k) for n, x in nulls.items()}))
     return pd.DataFrame(records)
 
 
-def layers(matrices: Matrices) -> pd.DataFrame:
-    """Spectrum of whole matrices, a row each.
+@table(mlp_weights)
+def layer_spectra(matrices: Matrices) -> pd.DataFrame:
+    """Compute the spectrum of each whole matrix; one row per matrix.
 
-    Columns: ``matrix``, ``rows``, ``columns``, ``alpha``, ``error``, ``tail`` (power law of the largest eigenvalues, exponent of the density), ``edge`` (of the
-    Marchenko–Pastur bulk), ``spikes`` (eigenvalues beyond it), ``largest`` (over the edge).
+    Columns: ``matrix``, ``rows``, ``columns``, ``alpha``, ``error``, ``tail`` (power law of the largest eigenvalues,
+    exponent of the density), ``edge`` (of the Marchenko–Pastur bulk), ``spikes`` (number of eigenvalues beyond it),
+    ``largest`` (largest eigenvalue over the edge).
     """
     records = []
     for label, matrix in matrices.items():
-        found = layer_spectrum(matrix)
+        spectrum = layer_spectrum(matrix)
         records.append(
-            {"matrix": label, "rows": len(matrix), "columns": matrix.shape[1], "alpha": found.tail.alpha}
-            | {"error": found.tail.error, "tail": found.tail.tail, "edge": found.edge, "spikes": found.spikes}
-            | {"largest": float(found.eigenvalues[-1] / found.edge)}
+            {"matrix": label, "rows": len(matrix), "columns": matrix.shape[1], "alpha": spectrum.tail.alpha}
+            | {
+                "error": spectrum.tail.error,
+                "tail": spectrum.tail.tail,
+                "edge": spectrum.edge,
+                "spikes": spectrum.spikes,
+            }
+            | {"largest": float(spectrum.eigenvalues[-1] / spectrum.edge)}
         )
     return pd.DataFrame(records)
 
 
+@table(mlp_weights)
 def densities(matrices: Matrices, bins: int = 60) -> pd.DataFrame:
-    """Histogram of each matrix's eigenvalues and the fitted bulk's: ``matrix``, ``eigenvalue`` (middle of the bin, over the bulk's variance), ``share``, ``bulk``."""
+    """Compute histograms of each matrix's eigenvalues and of the fitted bulk.
+
+    Columns: ``matrix``, ``eigenvalue`` (middle of the bin, over the bulk's variance), ``share``, ``bulk``.
+    """
     frames = []
     for label, matrix in matrices.items():
-        found = layer_spectrum(matrix)
-        scaled = found.eigenvalues / found.variance
+        spectrum = layer_spectrum(matrix)
+        scaled = spectrum.eigenvalues / spectrum.variance
         edges = np.geomspace(max(scaled[scaled > 0].min(), 1e-3), scaled.max() * 1.001, bins + 1)
         share = np.histogram(scaled, edges)[0] / len(scaled)
         bulk = np.diff(mp_cdf(edges, matrix.shape[1] / len(matrix)))
@@ -163,8 +227,13 @@ def densities(matrices: Matrices, bins: int = 60) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+@table(mlp_weights)
 def rows_of(matrices: Matrices) -> pd.DataFrame:
-    """Statistics of every neuron's rows: ``matrix``, ``neuron``, ``norm``, ``kurtosis`` (excess; 0 for normal entries), ``participation`` (inverse participation ratio Σw⁴/(Σw²)², 1/d … 1)."""
+    """Compute statistics of every neuron's rows.
+
+    Columns: ``matrix``, ``neuron``, ``norm``, ``kurtosis`` (excess; 0 for normal entries), ``participation`` (inverse
+    participation ratio Σw⁴/(Σw²)², 1/d … 1).
+    """
     frames = []
     for label, matrix in matrices.items():
         w = matrix.astype(np.float64)

@@ -1,7 +1,7 @@
-"""What a checkpoint's folder must hold: settings that are a model's, a tokenizer, and weights that are all there.
+"""Validation of a checkpoint's folder, which must hold the settings of a model, a tokenizer, and complete weights.
 
-``transformers`` checks little: of nonsense it makes whatever error comes first, and weights that a file lacks it draws at random.
-Nothing here runs code that came with a checkpoint, or reads weights that are pickled.
+``transformers`` validates little: invalid settings raise whatever error occurs first, and weights that a file lacks are
+initialised at random. Nothing here runs code that comes with a checkpoint or reads pickled weights.
 """
 
 from pathlib import Path
@@ -17,15 +17,15 @@ NONSENSE = (
     *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, OSError),
     *(RuntimeError, TypeError, ValueError, StrictDataclassError),
 )
-"""What ``transformers`` raises where settings make no sense."""
+"""Exceptions that ``transformers`` raises for invalid settings."""
 AGAIN = "fetch it again, or write it again with save_pretrained"
 
 
 def read_settings(folder: Path) -> Any:
-    """The settings in ``config.json``, as ``transformers`` reads them, held against the names of the tensors beside it.
+    """The settings in ``config.json`` as ``transformers`` reads them, checked against the tensor names of the weights.
 
     Raises:
-        RaretokError: not the settings of a model, no weights in safetensors, or damaged ones.
+        RaretokError: if these are not the settings of a model, or the safetensors weights are missing or damaged.
     """
     from transformers import AutoConfig
 
@@ -34,7 +34,7 @@ def read_settings(folder: Path) -> Any:
     except NONSENSE as error:
         raise RaretokError(f"config.json in {folder} is not that of a model ({told(error)}): {AGAIN}") from None
     layers, tensors = getattr(config, "num_hidden_layers", 1), len(tensor_names(folder))
-    # Layers are built before they are filled: a wrong number is hours of building.
+    # Layers are built before their weights are loaded, so a wrong number of layers could take hours to build.
     if not isinstance(layers, int) or not 1 <= layers <= tensors:
         raise RaretokError(
             f"config.json in {folder} says {layers!r} layers, but the weights are {tensors} tensors: {AGAIN}"
@@ -46,7 +46,7 @@ def tensor_names(folder: Path) -> set[str]:
     """Names of all tensors in a folder's ``.safetensors`` files.
 
     Raises:
-        RaretokError: there is no such file, or one is damaged.
+        RaretokError: if there is no such file, or one is damaged.
     """
     names: set[str] = set()
     paths = sorted(folder.glob("*.safetensors"))
@@ -65,7 +65,7 @@ def read_tokenizer(folder: Path) -> Any:
     """The tokenizer of a folder.
 
     Raises:
-        RaretokError: its files are damaged, or it is code.
+        RaretokError: if its files are damaged, or it requires custom code.
     """
     from transformers import AutoTokenizer
 
@@ -79,7 +79,7 @@ def read_weights(folder: Path, config: Any) -> Any:
     """The causal language model of a folder, in float32 on the CPU.
 
     Raises:
-        RaretokError: no such model, or weights that are not all there.
+        RaretokError: if there is no such model, or its weights are incomplete.
     """
     from transformers import AutoModelForCausalLM
 
@@ -103,5 +103,5 @@ def read_weights(folder: Path, config: Any) -> Any:
 
 
 def told(error: Exception) -> str:
-    """What an error says, in one short line."""
+    """The message of an error as one line of at most 300 characters, or the error's class if the message is empty."""
     return (" ".join(str(error).split()) or type(error).__name__)[:300]

@@ -1,4 +1,4 @@
-"""Models of the model hub on this machine: where a revision is, how it gets here, how it goes. Only ``fetch`` downloads."""
+"""Hub models on this machine: functions to locate, download and delete a revision. Only ``fetch`` downloads."""
 
 import json
 from pathlib import Path
@@ -7,11 +7,11 @@ from raretok.errors import RaretokError
 from raretok.model.registry import ModelEntry
 
 FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.model", "*.txt")
-"""What is fetched: weights without pickle, settings, tokenizer."""
+"""Patterns of the files that are fetched: weights that are not pickled, settings, and the tokenizer."""
 
 
 def missing(entry: ModelEntry, step: int | None, error: Exception) -> RaretokError:
-    """What to say where a model is not, or not whole, on this machine."""
+    """The error to raise when a model is missing or incomplete on this machine."""
     fetch = f"raretok fetch {entry.name}" + (f" --step {step}" if step is not None else "")
     return RaretokError(
         f"{entry.name} is not on this machine ({type(error).__name__}): run `{fetch}` where the hub can be reached"
@@ -22,7 +22,7 @@ def snapshot(entry: ModelEntry, step: int | None) -> Path:
     """The folder of a revision on this machine, named by its commit.
 
     Raises:
-        RaretokError: it is not here; the message says how to get it.
+        RaretokError: if it is not on this machine; the message says how to get it.
     """
     from huggingface_hub import snapshot_download
 
@@ -37,15 +37,20 @@ def snapshot(entry: ModelEntry, step: int | None) -> Path:
 
 
 def here(entry: ModelEntry, step: int | None) -> bool:
-    """Whether a revision's weights are all on this machine; a download that broke off leaves less."""
+    """Whether a revision's weights are complete on this machine, which they are not after an interrupted download."""
     try:
         return whole(snapshot(entry, step))
     except RaretokError:
         return False
 
 
+def steps_here(entry: ModelEntry) -> tuple[int, ...]:
+    """The steps of a model's checkpoints that are on this machine, whether or not the model is from the hub."""
+    return entry.steps if entry.kind != "hub" else tuple(step for step in entry.steps if here(entry, step))
+
+
 def whole(folder: Path) -> bool:
-    """Whether a folder holds all the weights that its index names, or any where there is no index."""
+    """Whether a folder holds all the weight files that its index names, or any weights if it has no index."""
     indices, named = list(folder.glob("*.safetensors.index.json")), set()
     for path in indices:
         try:
@@ -57,10 +62,11 @@ def whole(folder: Path) -> bool:
 
 
 def fetch(entry: ModelEntry, step: int | None) -> Path:
-    """Download a revision's weights and tokenizer, if they are not here; the folder.
+    """Download a revision's weights and tokenizer if they are not on this machine, and return their folder.
 
     Raises:
-        RaretokError: no such model or revision, or the hub cannot be reached or is not to be asked (``HF_HUB_OFFLINE``).
+        RaretokError: if there is no such model or revision, the hub cannot be reached, or ``HF_HUB_OFFLINE`` forbids
+            it.
     """
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import HFValidationError
@@ -70,12 +76,15 @@ def fetch(entry: ModelEntry, step: int | None) -> Path:
     except (OSError, HFValidationError) as error:
         if constants.HF_HUB_OFFLINE:
             raise RaretokError(f"{entry.source} is not here, and HF_HUB_OFFLINE is set: unset it to fetch it") from None
-        told = str(error).partition("\n")[0]
-        raise RaretokError(f"{entry.source} could not be fetched ({type(error).__name__}: {told})") from None
+        reason = str(error).partition("\n")[0]
+        raise RaretokError(f"{entry.source} could not be fetched ({type(error).__name__}: {reason})") from None
 
 
-def forget(entry: ModelEntry, step: int | None) -> int:
-    """Delete a revision from this machine's cache; bytes freed, 0 if it was not here. Files that others share stay."""
+def evict(entry: ModelEntry, step: int | None) -> int:
+    """Delete a revision from this machine's cache, except for the files that other revisions share.
+
+    Returns the number of bytes freed, which is 0 if the revision was not in the cache.
+    """
     from huggingface_hub import constants, scan_cache_dir
 
     try:

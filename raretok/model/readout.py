@@ -1,7 +1,7 @@
-"""The readout: the five tensors between the last MLP's neurons and the logits, taken out of a model and checked.
+"""The readout: the five tensors between the last MLP's neurons and the logits, extracted from a model and checked.
 
-Everything the package knows about architectures is in this file (after the manner of tuned-lens). A model whose final
-layers are not of the supported form is refused by name; a model that looks right but is not fails the self-check.
+Everything the package knows about architectures is in this file (following tuned-lens). A model whose final layers are
+not of the supported form is rejected by name; a model that only appears to be of that form fails the self-check.
 """
 
 from dataclasses import dataclass, replace
@@ -46,25 +46,25 @@ class Readout:
         return replace(self, **{name: getattr(self, name).to(*args) for name in fields})
 
     def centre(self, x: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]:
-        """C x: minus its mean over d_model for LayerNorm, unchanged for RMSNorm."""
+        """C x, which is x minus its mean over d_model for LayerNorm, and x itself for RMSNorm."""
         return x - x.mean(-1, keepdim=True) if self.centred else x
 
     def scale(self, residual: Float[Tensor, "row d_model"]) -> Float[Tensor, " row"]:
-        """σ: what the final norm divides by."""
+        """The scale σ by which the final norm divides."""
         return (self.centre(residual).square().mean(-1) + self.eps).sqrt()
 
     @property
     def constant(self) -> Float[Tensor, " vocab"]:
-        """b: the part of the logits that does not depend on the residual stream."""
+        """The part b of the logits that does not depend on the residual stream."""
         return self.bias @ self.unembed + self.unembed_bias
 
     def logits(self, residual: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
-        """The model's logits, from the residual stream after its last block."""
+        """The model's logits, computed from the residual stream after its last block."""
         normed = self.centre(residual) / self.scale(residual)[:, None] * self.gain
         return normed @ self.unembed + self.constant
 
 
-# The last block's MLP matrices and the final norm, by where the common families of decoders keep them.
+# Paths of the blocks, the MLP's output matrix within a block, and the final norm in the common families of decoders.
 _LAYOUTS = (
     ("transformer.h", "mlp.c_proj", "transformer.ln_f"),  # GPT-2
     ("gpt_neox.layers", "mlp.dense_4h_to_h", "gpt_neox.final_layer_norm"),  # GPT-NeoX, Pythia
@@ -74,10 +74,10 @@ _INPUTS = {"mlp.c_fc": "W_in", "mlp.dense_h_to_4h": "W_in", "mlp.up_proj": "W_up
 
 
 def extract_readout(model: nn.Module) -> Readout:
-    """Take the readout out of a Hugging Face causal language model.
+    """Extract the readout from a Hugging Face causal language model.
 
     Raises:
-        RaretokError: the architecture is not of the supported form, or a weight is NaN or infinite.
+        RaretokError: if the architecture is not of the supported form, or a weight is NaN or infinite.
     """
     config = model.config
     name = type(model).__name__
@@ -97,14 +97,14 @@ def extract_readout(model: nn.Module) -> Readout:
     if norm is None or head is None:
         raise RaretokError(f"{name} is not supported: it has no final norm or no unembedding")
     rms = "RMS" in type(norm).__name__
-    # Conv1D (GPT-2) keeps [neuron, d_model], Linear keeps [d_model, neuron]; a norm without weights (OLMo) has gain 1.
+    # Conv1D (GPT-2) stores [neuron, d_model], Linear [d_model, neuron]; a norm without weights (OLMo) has gain 1.
     w_out = out.weight if type(out).__name__ == "Conv1D" else out.weight.T
     d_model = w_out.shape[1]
     gain = getattr(norm, "weight", None)
     bias = getattr(norm, "bias", None)
     eps = next((float(getattr(norm, n)) for n in ("variance_epsilon", "eps") if hasattr(norm, n)), None)
     if eps is None and type(norm).__name__ == "OlmoLayerNorm":
-        eps = 1e-5  # a constant of its forward pass
+        eps = 1e-5  # OLMo hard-codes this constant in its forward pass.
     if eps is None:
         raise RaretokError(f"{name} is not supported: its final norm, {type(norm).__name__}, has no epsilon")
     head_bias = getattr(head, "bias", None)
@@ -126,12 +126,12 @@ def extract_readout(model: nn.Module) -> Readout:
 
 
 def mlp_inputs(model: nn.Module) -> dict[str, Float[Tensor, "neuron d_model"]]:
-    """The last MLP's input weights, a row a neuron: ``W_in``, or ``W_up`` and ``W_gate`` of a gated one."""
+    """The last MLP's input weights, one row per neuron: ``W_in``, or ``W_up`` and ``W_gate`` in a gated MLP."""
     block = next(b for b in (_get(model, paths[0]) for paths in _LAYOUTS) if b is not None)[-1]
-    found = [(name, _get(block, path)) for path, name in _INPUTS.items()]
+    layers = [(name, _get(block, path)) for path, name in _INPUTS.items()]
     return {
         name: (layer.weight.T if type(layer).__name__ == "Conv1D" else layer.weight).detach()
-        for name, layer in found
+        for name, layer in layers
         if layer is not None
     }
 
@@ -159,10 +159,10 @@ def _refuse_unsupported(name: str, config: Any) -> None:
 def check_readout(
     readout: Readout, residual: Float[Tensor, "row d_model"], logits: Float[Tensor, "row vocab"], name: str
 ) -> float:
-    """Largest error of the readout against the model's own logits, relative to their spread; an error stops the run.
+    """Largest error of the readout's logits against the model's own, relative to their standard deviation.
 
     Raises:
-        RaretokError: the error is above what rounding explains (1e-4 in float32, 1e-9 in float64).
+        RaretokError: if the error exceeds what rounding explains (1e-4 in float32, 1e-9 in float64).
     """
     spread = float(logits.std())
     error = float((readout.logits(residual) - logits).abs().max()) / max(spread, 1e-30)

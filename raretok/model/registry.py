@@ -1,15 +1,15 @@
-"""The models that ``raretok`` knows by name, and what a user may write instead of a name."""
+"""The models that ``raretok`` knows by name, and the directories and hub ids that may be given instead of a name."""
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from raretok import embedded
+from raretok.data import packages as embedded
 from raretok.errors import RaretokError
+from raretok.repository import MODELS as MODELS_FOLDER
 
-SHIPPED = Path(__file__).parents[2] / "models"
-"""Where the models that ship with the book are."""
+"""Folder of the models that ship with the book."""
 PYTHIA_STEPS = (0, *(2**k for k in range(10)), *range(1000, 143_001, 1000))
 """The 154 public checkpoints of every Pythia model."""
 
@@ -18,13 +18,15 @@ PYTHIA_STEPS = (0, *(2**k for k in range(10)), *range(1000, 143_001, 1000))
 class ModelEntry:
     """Where a model comes from and which checkpoints it has.
 
-    ``shipped`` models and ``run``s of `raretok train` are folders of checkpoints, a ``path`` is one model. ``source`` is a hub id, a directory, or – for embedded models – a file name inside ``package``. ``bos`` is the
-    token that starts a window, where it is not the tokenizer's own; ``trained_on`` is the corpus that holds its training text,
-    ``held_out`` the one that does not; ``recipe`` is how `raretok train` makes it; ``note`` is what a reader must know.
+    ``shipped`` models and ``run``s of `raretok train` are folders of checkpoints; a ``path`` is a single model, and so
+    is one in ``memory``. ``source`` is a hub id, a directory, or – for embedded models – a file name inside
+    ``package``. ``bos`` is the token that starts a window if it is not the tokenizer's own; ``trained_on`` is the
+    corpus that contains the training text, and ``held_out`` the corpus that does not; ``recipe`` names the recipe by
+    which `raretok train` trains the model; ``note`` describes the model to the reader.
     """
 
     name: str
-    kind: Literal["embedded", "shipped", "run", "hub", "path"]
+    kind: Literal["embedded", "shipped", "run", "hub", "path", "memory"]
     source: str
     parameters: str = "?"
     licence: str = "?"
@@ -39,19 +41,19 @@ class ModelEntry:
 
     @property
     def local_run(self) -> bool:
-        """Whether it is a folder with checkpoints and training counts."""
+        """Whether the model is a folder with checkpoints and training counts."""
         return self.kind in ("shipped", "run")
 
     @property
     def counts_file(self) -> Path:
-        """Training counts of the token types, of a folder with checkpoints."""
+        """The file with the training counts of the token types, for a folder with checkpoints."""
         return counts_of(Path(self.source)) or Path(self.source) / "counts.json"
 
     def revision(self, step: int | None) -> str:
-        """The hub revision of a training step (the main branch for None).
+        """The revision of a training step; None selects the last step of a local run, or else the main branch.
 
         Raises:
-            RaretokError: the model has no such step; the message lists the right ones.
+            RaretokError: if the model has no such step; the message lists the valid ones.
         """
         if step is None:
             return f"step{self.steps[-1]}" if self.local_run and self.steps else "main"
@@ -74,18 +76,18 @@ def _pythia(size: str, suffix: str = "") -> ModelEntry:
 
 
 def steps_in(folder: Path) -> tuple[int, ...]:
-    """Steps of the checkpoints in a folder that `raretok train` wrote."""
+    """Steps of the checkpoints in a folder written by `raretok train`, in ascending order."""
     names = (p.parent.name.removeprefix("step") for p in folder.glob("step*/config.json"))
     return tuple(sorted(int(n) for n in names if n.isdecimal()))
 
 
 def counts_of(run: Path) -> Path | None:
-    """Training counts in a run's folder or, where runs share a tokenizer, in the one above; None if there are none."""
+    """The file of training counts in a run's folder or, if runs share a tokenizer, in the one above; None if absent."""
     return next((p for p in (run / "counts.json", run.parent / "counts.json") if p.is_file()), None)
 
 
 def _shipped(name: str, parameters: str, note: str, recipe: str) -> ModelEntry:
-    folder = SHIPPED / name
+    folder = MODELS_FOLDER / name
     steps = steps_in(folder)
     return ModelEntry(
         name,
@@ -146,12 +148,12 @@ def find_model(name: str) -> ModelEntry:
     """The entry of a known name, of a directory written by ``save_pretrained``, or of any hub id (owner/name).
 
     Raises:
-        RaretokError: none of these; the message lists the known names.
+        RaretokError: if the name is none of these; the message lists the known names.
     """
     if name in MODELS:
         return MODELS[name]
     path = Path(name)
-    if os.path.isdir(name):  # which, other than Path.is_dir, takes a name of any length
+    if os.path.isdir(name):  # Unlike Path.is_dir, this accepts a name of any length.
         if counts_of(path.resolve()) and (steps := steps_in(path)):
             return ModelEntry(path.name, "run", str(path), steps=steps)
         if not (path / "config.json").is_file():

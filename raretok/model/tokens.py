@@ -1,4 +1,4 @@
-"""Token ids as a reader sees them."""
+"""Display of token ids as readable text."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,14 +11,14 @@ _SPACE_MARKS = ("Ġ", "▁", " ")
 
 
 def show_tokens(tokenizer: Any, ids: Sequence[int] | Int[ndarray, " token"]) -> list[str]:
-    """The text of each token, a space shown as ␣, a line break as ⏎, and what cannot be printed by its number."""
+    """The text of each token, with a space shown as ␣, a line break as ⏎, and an unprintable character as its code."""
     texts = tokenizer.batch_decode([[int(i)] for i in ids], clean_up_tokenization_spaces=False)
     return ["".join(map(_shown, text)) for text in texts]
 
 
 def _shown(character: str) -> str:
-    if found := {" ": "␣", "\n": "⏎"}.get(character):
-        return found
+    if symbol := {" ": "␣", "\n": "⏎"}.get(character):
+        return symbol
     return character if character.isprintable() else f"\\x{ord(character):02x}"
 
 

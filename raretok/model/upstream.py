@@ -1,6 +1,6 @@
-"""What lies before the last MLP's output: heads and neurons of every layer, ablated by ``passes``, or screened by gradients.
+"""Effects of the components before the last MLP's output: heads and neurons of every layer.
 
-A gradient gives the first-order effect of everything at once.
+They are ablated by ``passes`` or screened by gradients; one gradient gives the first-order effects of all components.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ from raretok.model.passes import ablate_heads, batches, layers_reaching, mean_in
 from raretok.model.trace import SKIP
 
 PROBES = 4
-"""Random signs per window in the screen of heads."""
+"""Number of random sign vectors per window in the screening of heads."""
 
 
 def head_influences(
@@ -25,18 +25,21 @@ def head_influences(
     spread: Float[ndarray, " neuron"],
     progress: bool = True,
 ) -> dict[str, ndarray]:
-    """Sum over each window's positions of |change of every last-layer activation / its spread| when a head, or a whole layer's heads, are mean-ablated.
+    """Influence of heads on the last layer: how much its activations change when heads are mean-ablated.
+
+    The influence is the weighted sum over each window's positions of |change of a last-layer activation / its spread|
+    when a single head, or all heads of a layer, are mean-ablated.
 
     Args:
-        model: to measure.
-        tokens: the windows.
-        weights: what each used position (from ``SKIP`` to the last but one) counts for in each band.
-        spread: standard deviation of each neuron's activation.
-        progress: show a bar on a terminal.
+        model: The model to measure.
+        tokens: The windows.
+        weights: Weight of each used position (from ``SKIP`` to the last but one) in each band.
+        spread: Standard deviation of each neuron's activation.
+        progress: Show a progress bar on a terminal.
 
     Returns:
-        ``heads`` [head, window, band, neuron], ``layers`` [layer, window, band, neuron] (float32) and ``weight`` [window, band]; heads in the order of
-        layers, those that reach the last MLP.
+        ``heads`` [head, window, band, neuron], ``layers`` [layer, window, band, neuron] (float32) and ``weight``
+        [window, band]; the heads are those that reach the last MLP, in the order of layers.
     """
     count, layers = int(model.bridge.cfg.n_heads), layers_reaching(model)
     mean = mean_inputs(model, tokens, "heads")
@@ -54,11 +57,13 @@ def head_influences(
             for layer in range(layers):
                 for k, chosen in enumerate(sets):
                     moved = ablate_heads(model, base, layer, chosen, mean[layer]) - base.neurons[-1]
-                    found = torch.einsum("bwt,wtn->wbn", w[:, rows], (moved[:, SKIP:-1] * scale).abs()).cpu().numpy()
+                    influence = (
+                        torch.einsum("bwt,wtn->wbn", w[:, rows], (moved[:, SKIP:-1] * scale).abs()).cpu().numpy()
+                    )
                     if k < count:
-                        heads[layer * count + k, rows] = found
+                        heads[layer * count + k, rows] = influence
                     else:
-                        whole[layer, rows] = found
+                        whole[layer, rows] = influence
                     bar.update()
     return {"heads": heads, "layers": whole, "weight": weights.sum(2).T}
 
@@ -72,15 +77,17 @@ def screen_heads(
     seed: int,
     probes: int = PROBES,
 ) -> Float[ndarray, "head window band"]:
-    """First-order estimate of every head's influence on a group: the sum of squared changes of its standardised activations, of all heads from one gradient a probe.
+    """First-order estimate of every head's influence on a group of neurons.
 
-    With ε random signs, the mean of (Σ ε·Δz)² is Σ Δz² (Hutchinson), and Σ ε·Δz ≈ δ·∂(Σ ε·z) for the δ of every head.
+    The influence is the weighted sum of squared changes of the group's standardised activations; one gradient per probe
+    gives it for all heads. With random signs ε, the mean of (Σ ε·Δz)² is Σ Δz² (Hutchinson), and Σ ε·Δz ≈ δ·∂(Σ ε·z)
+    for the δ of every head.
     """
     count, layers = int(model.bridge.cfg.n_heads), layers_reaching(model)
     mean = mean_inputs(model, tokens, "heads")
     generator = torch.Generator().manual_seed(seed)
     scale = torch.from_numpy(1 / spread[members]).to(model.device, torch.float32)
-    found = np.zeros((layers * count, len(tokens), len(weights)))
+    estimates = np.zeros((layers * count, len(tokens), len(weights)))
     for rows in batches(tokens):
         base = run_pass(model, tokens[rows], graph=True)
         z = base.neurons[-1][:, SKIP:-1, members] * scale
@@ -92,8 +99,8 @@ def screen_heads(
                 slopes = torch.autograd.grad((sign * w * z).sum(), base.heads[:layers], retain_graph=True)
                 for layer, (slope, move) in enumerate(zip(slopes, moves, strict=True)):
                     by_head = (slope[:, SKIP:] * move).sum(1).reshape(len(move), count, -1).sum(2).T
-                    found[layer * count : (layer + 1) * count, rows, b] += by_head.square().cpu().numpy() / probes
-    return found
+                    estimates[layer * count : (layer + 1) * count, rows, b] += by_head.square().cpu().numpy() / probes
+    return estimates
 
 
 def neuron_attributions(
@@ -102,13 +109,15 @@ def neuron_attributions(
     weights: Float[ndarray, "band window used"],
     progress: bool = True,
 ) -> dict[str, ndarray]:
-    """First-order effect of mean-ablating every neuron of every layer on each window's weighted loss of each band: Σ_t δ[t, i] · ∂(Σ w·loss)/∂a[t, i], in nats.
+    """First-order effect of mean-ablating every neuron of every layer on each window's weighted loss in each band.
+
+    The effect is Σ_t δ[t, i] · ∂(Σ w·loss)/∂a[t, i], in nats.
 
     Returns:
         ``net`` [layer, window, band, neuron] (float32), and the ``mean`` activations [layer, neuron].
     """
     mean = mean_inputs(model, tokens, "neurons")
-    found = np.zeros((len(mean), len(tokens), len(weights), model.readout.neurons), dtype=np.float32)
+    effects = np.zeros((len(mean), len(tokens), len(weights), model.readout.neurons), dtype=np.float32)
     for rows in tqdm(batches(tokens), desc="gradients", unit="batch", disable=None if progress else True):
         base = run_pass(model, tokens[rows], graph=True)
         loss = losses(model, base.residual, tokens[rows])
@@ -117,16 +126,16 @@ def neuron_attributions(
             slopes = torch.autograd.grad(total, base.neurons, retain_graph=b + 1 < len(weights))
             for layer, (slope, x) in enumerate(zip(slopes, base.neurons, strict=True)):
                 move = (mean[layer] - x.detach())[:, SKIP:]
-                found[layer, rows, b] = (slope[:, SKIP:] * move).sum(1).cpu().numpy()
-    return {"net": found, "mean": torch.stack(mean).cpu().numpy()}
+                effects[layer, rows, b] = (slope[:, SKIP:] * move).sum(1).cpu().numpy()
+    return {"net": effects, "mean": torch.stack(mean).cpu().numpy()}
 
 
 def losses(
     model: LoadedModel, residual: Float[Tensor, "window position d_model"], tokens: Int[ndarray, "window position"]
 ) -> Float[Tensor, "window used"]:
-    """Next-token cross-entropy in nats at the used positions, from the stream after the last block."""
+    """Next-token cross-entropy in nats at the used positions, from the residual stream after the last block."""
     used = residual[:, SKIP:-1]
     target = torch.from_numpy(tokens[:, SKIP + 1 :].astype(np.int64)).to(residual.device)
     logits = model.readout.logits(used.flatten(0, 1))
-    found = torch.nn.functional.cross_entropy(logits, target.flatten(), reduction="none")
-    return found.reshape(target.shape)
+    loss = torch.nn.functional.cross_entropy(logits, target.flatten(), reduction="none")
+    return loss.reshape(target.shape)

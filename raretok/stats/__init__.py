@@ -1,1 +1,1 @@
-"""Generic statistics: no model in sight."""
+"""Generic statistical methods, which do not depend on a language model."""

@@ -1,7 +1,7 @@
 """Continuous piecewise-linear regression with 0, 1 or 2 breaks, for many curves at once.
 
-Least squares over a grid of break positions with weights; the number of breaks by BIC. Written here because the kept libraries for
-segmented regression take no weights and fit one curve at a time.
+The fit is weighted least squares over a grid of break positions, and BIC selects the number of breaks. It is
+implemented here because the maintained libraries for segmented regression take no weights and fit one curve at a time.
 """
 
 from dataclasses import dataclass
@@ -12,16 +12,18 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 
 STEP, APART, MARGIN = 0.2, 0.8, 0.8
-"""Grid of break positions, least distance between two, and from the ends, in units of x."""
+"""Spacing of the grid of break positions, least distance between two breaks, and least distance of a break from the
+ends, in units of x."""
 _CHUNK = 1 << 22
-"""Numbers in the normal matrices of the curves solved at once."""
+"""Largest total number of entries in the normal matrices that are solved at once."""
 
 
 @dataclass(frozen=True)
 class Breaks:
-    """The best fit with two breaks, and the number of breaks that BIC chooses.
+    """The best fit with two breaks, and the number of breaks that BIC selects.
 
-    ``position``: of the breaks; ``slope``: before, between and after them; ``bic``: of 0, 1 and 2 breaks.
+    ``position`` holds the positions of the two breaks, ``slope`` the slopes before, between and after them, and ``bic``
+    the BIC of the fits with 0, 1 and 2 breaks.
     """
 
     position: Float[ndarray, "curve two"]
@@ -40,12 +42,12 @@ def fit_breaks(
     """Fit y = c + s₀x + (s₁−s₀)(x−b₁)₊ + (s₂−s₁)(x−b₂)₊ by weighted least squares, over all b₁ < b₂ of a grid.
 
     Args:
-        x: ascending.
-        y: NaN where a curve has no value.
-        weight: 1/variance up to a factor; a curve's scale of the errors is estimated.
+        x: Abscissae in ascending order.
+        y: Values of the curves; NaN marks a missing value.
+        weight: Inverse variances up to a factor; the error scale of each curve is estimated.
 
     Returns:
-        NaN for curves with fewer than 8 points.
+        The fits; all values are NaN for curves with fewer than 8 points.
     """
     weight = np.where(np.isfinite(y), weight, 0.0)
     y = np.where(np.isfinite(y), y, 0.0)

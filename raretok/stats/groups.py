@@ -1,7 +1,8 @@
-"""Is a group of neurons different from other groups? Its statistics from one matrix of moments, and control groups by the thousand.
+"""Statistics of a group of neurons, computed from one matrix of moments, and control groups to compare it with.
 
-Control groups are drawn at random, or **matched**: every member is replaced by one of its nearest neighbours in features such as the
-activation's mean and variance, so that what those alone bring about is in the control, too.
+Control groups are drawn at random, or **matched**: every member is replaced by one of its nearest neighbours in
+features such as the activation's mean and variance, so that the controls share whatever follows from those features
+alone.
 """
 
 from collections.abc import Iterator
@@ -14,14 +15,14 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 NEIGHBOURS = 5
-"""Each member is replaced by one of so many nearest neighbours outside the group."""
+"""Number of nearest neighbours outside the group from which the replacement of each member is drawn."""
 CALIPER = 1.0
-"""How far a neighbour may be, as distance of standardised features, for a member to have a match."""
+"""Largest distance in standardised features at which a neighbour counts as a match of a member."""
 EXPLAINED = 0.95
 STATISTICS = ("within_r", "rest_r", "within_cosine", "rest_cosine", "participation", "components", "information")
-"""Of ``group_statistics``."""
+"""Names of the statistics that ``group_statistics`` returns."""
 _CHUNK = 1 << 23
-"""Numbers in the matrices that are held at once."""
+"""Largest total number of entries in the matrices that are held at once."""
 
 
 @dataclass(frozen=True)
@@ -34,34 +35,36 @@ class Moments:
 
     @cached_property
     def correlation(self) -> Float[ndarray, "neuron neuron"]:
-        """Pearson's r of every pair – the cosine of centred activations; 0 for neurons that never change."""
+        """Pearson's r of every pair, which is the cosine of the centred activations; 0 for constant neurons."""
         return _cosine(self.raw - np.outer(self.mean, self.mean), np.diag(self.raw))
 
     @cached_property
     def cosine(self) -> Float[ndarray, "neuron neuron"]:
-        """Cosine of the activations as they are: positive between any two whose means have one sign."""
+        """Cosine of the uncentred activations, which is positive for pairs with large means of the same sign."""
         return _cosine(self.raw, np.diag(self.raw))
 
 
 def _inverse_size(square: Float[ndarray, "*any"], scale: Float[ndarray, "*any"]) -> Float[ndarray, "*any"]:
-    """1/√square, and 0 where nothing but rounding is left of ``scale``."""
+    """1/√square, and 0 where ``square`` is so small relative to ``scale`` that only rounding errors remain."""
     there = square > 1e-12 * scale
     return np.divide(1, np.sqrt(np.where(there, square, 1.0)), out=np.zeros_like(square), where=there)
 
 
 def _cosine(second: Float[ndarray, "n n"], scale: Float[ndarray, " n"]) -> Float[ndarray, "n n"]:
     inverse = _inverse_size(np.diag(second), scale)
-    found = second * inverse[:, None] * inverse
-    np.fill_diagonal(found, 1.0)
-    return found
+    cosines = second * inverse[:, None] * inverse
+    np.fill_diagonal(cosines, 1.0)
+    return cosines
 
 
 def moments(activation: Float[ndarray, "row neuron"], weight: Float[ndarray, " row"]) -> Moments:
-    """Moments of some rows, summed in float64. The mean in the activation's unit, ``raw`` in its square; at least one weight is above 0.
+    """Weighted moments over the rows, summed in float64.
+
+    The mean is in the activation's unit and ``raw`` in its square. At least one weight must be above 0.
 
     Args:
-        activation: of every neuron at every position.
-        weight: what a position counts for; 0 leaves it out.
+        activation: Activation of every neuron at every position.
+        weight: Weight of each position; positions of weight 0 are left out.
     """
     kept = weight > 0
     share = weight[kept] / weight[kept].sum()
@@ -69,21 +72,23 @@ def moments(activation: Float[ndarray, "row neuron"], weight: Float[ndarray, " r
     return Moments(share @ a, a.T @ (a * share[:, None]), float(1 / (share**2).sum()))
 
 
-def group_statistics(found: Moments, groups: Int[ndarray, "group size"]) -> dict[str, Float[ndarray, " group"]]:
+def group_statistics(data: Moments, groups: Int[ndarray, "group size"]) -> dict[str, Float[ndarray, " group"]]:
     """Statistics of groups of one size, by name (``STATISTICS``).
 
-    ``within_r`` and ``rest_r``: mean Pearson r between members, and of members with all others; ``within_cosine`` and ``rest_cosine``: the same of
-    uncentred activations; ``participation``: (Σλ)²/Σλ² of the correlation matrix over the group's size, 1 for independent members, with what Σλ² owes to a
-    finite number of rows taken off; ``components``: share of principal components that hold 95 % of the variance; ``information``: Gaussian multi-information
-    −½ ln det R in nats.
+    ``within_r`` and ``rest_r`` are the mean Pearson r between members, and between members and all other neurons;
+    ``within_cosine`` and ``rest_cosine`` are the same means for the cosine of uncentred activations. ``participation``
+    is (Σλ)²/Σλ² of the correlation matrix divided by the group's size, 1 for independent members; the upward bias of
+    Σλ² that comes from the finite number of rows is subtracted. ``components`` is the share of the principal components
+    that is needed to explain 95% of the variance, and ``information`` the Gaussian multi-information −½ ln det R in
+    nats.
     """
-    matrices = found.correlation, found.cosine
+    matrices = data.correlation, data.cosine
     totals = [m.sum(1) for m in matrices]
     parts = []
     for part in _parts(groups):
         inside = [m[part[:, :, None], part[:, None, :]] for m in matrices]
         reach = [t[part].sum(1) for t in totals]
-        parts.append(_summaries(inside, reach, len(found.mean), found.rows))
+        parts.append(_summaries(inside, reach, len(data.mean), data.rows))
     return {name: np.concatenate([p[name] for p in parts]) for name in STATISTICS}
 
 
@@ -95,7 +100,11 @@ def _parts(groups: Int[ndarray, "group size"]) -> Iterator[Int[ndarray, "part si
 def _summaries(
     matrices: list[Float[ndarray, "x n n"]], reach: list[Float[ndarray, " x"]], neurons: int, rows: float
 ) -> dict[str, Float[ndarray, " x"]]:
-    """``STATISTICS`` of groups from correlation and cosine between their members, and their sums over members and all neurons (themselves included)."""
+    """``STATISTICS`` of groups.
+
+    ``matrices`` are the correlations and the cosines between the members, and ``reach`` the sums of each over all pairs
+    of a member and any neuron, the member itself included.
+    """
     r = matrices[0]
     size = r.shape[-1]
     pairs, others = size * (size - 1), size * (neurons - size)
@@ -122,14 +131,16 @@ def resampled_statistics(
     group: Int[ndarray, " size"],
     counts: Float[ndarray, "resample document"],
 ) -> dict[str, Float[ndarray, " resample"]]:
-    """``STATISTICS`` of one group when every document counts as often as ``counts`` says, by name; NaN where none with any weight does.
+    """``STATISTICS`` of one group in every resample of the documents, by name.
+
+    A statistic is NaN in resamples that draw no document of positive weight.
 
     Args:
-        activation: of every neuron at every position.
-        weight: what a position counts for.
-        document: index of each position's document, a column of ``counts``.
-        group: neuron ids.
-        counts: resamples of the documents, or exchanges of two kinds of positions.
+        activation: Activation of every neuron at every position.
+        weight: Weight of each position.
+        document: Index of each position's document, that is, of a column of ``counts``.
+        group: Neuron ids.
+        counts: How often each document counts in each resample, or in each exchange of two kinds of positions.
     """
     kept = np.flatnonzero(weight > 0)
     kept = kept[np.argsort(document[kept], kind="stable")]
@@ -157,29 +168,29 @@ def resampled_statistics(
             inside[n][:, k : k + step] = matrix[:, :, group]
             reach[n] += matrix.sum((1, 2))
     share = w / w.sum()
-    found = {}
+    statistics = {}
     for name, values in _summaries(inside, reach, neurons, float(1 / (share**2).sum())).items():
-        found[name] = np.full(len(drawn), np.nan)
-        found[name][drawn] = values
-    return found
+        statistics[name] = np.full(len(drawn), np.nan)
+        statistics[name][drawn] = values
+    return statistics
 
 
 def between(
     matrix: Float[ndarray, "neuron neuron"], a: Int[ndarray, "group x"], b: Int[ndarray, "group y"]
 ) -> Float[ndarray, " group"]:
-    """Mean entry between the members of two groups, for many pairs of groups. The groups of a pair share no member."""
+    """Mean matrix entry between the members of two groups, for many pairs of groups, which must be disjoint."""
     return matrix[a[:, :, None], b[:, None, :]].mean((1, 2))
 
 
 def random_groups(neurons: int, size: int, count: int, rng: np.random.Generator) -> Int[ndarray, "group size"]:
-    """Groups drawn without replacement from all neurons. ``ValueError`` where a group is larger than the layer."""
+    """Groups drawn without replacement from all neurons. Raises ``ValueError`` if a group is larger than the layer."""
     return np.argpartition(rng.random((count, neurons)), size - 1, axis=1)[:, :size]
 
 
 def matchable(
     features: Float[ndarray, "neuron feature"], group: Int[ndarray, " size"], neighbours: int = NEIGHBOURS
 ) -> Bool[ndarray, " size"]:
-    """Which members have ``neighbours`` neurons outside the group within ``CALIPER``; the others have no equals."""
+    """Which members have at least ``neighbours`` neurons outside the group within ``CALIPER``: those can be matched."""
     distance, _ = _distances(features, group, group)
     return np.asarray((distance <= CALIPER).sum(1) >= neighbours)
 
@@ -192,18 +203,20 @@ def matched_groups(
     barred: Int[ndarray, " kin"] | None = None,
     neighbours: int = NEIGHBOURS,
 ) -> Int[ndarray, "draw size"]:
-    """Groups in which every member is replaced by one of its nearest neighbours outside the group, none twice; in the members' order.
+    """Groups in which every member is replaced by one of its nearest neighbours outside the group.
+
+    No neuron is used twice in a group, and the replacements are in the order of the members.
 
     Args:
-        features: standardised before distances are taken.
-        group: neuron ids.
-        count: how many groups.
-        rng: of the draws.
-        barred: ids of other neurons that may not replace a member.
-        neighbours: how many to draw from; more where they are used up.
+        features: Features of every neuron; they are standardised before distances are computed.
+        group: Neuron ids.
+        count: Number of groups to draw.
+        rng: Random generator for the draws.
+        barred: Ids of other neurons that may not replace a member.
+        neighbours: Number of nearest neighbours to draw from; farther ones are used when these are exhausted.
 
     Raises:
-        ValueError: fewer neurons to draw from than in the group.
+        ValueError: if there are fewer neurons to draw from than members of the group.
     """
     distance, outside = _distances(features, group, group if barred is None else np.union1d(group, barred))
     if len(outside) < len(group):
@@ -224,7 +237,7 @@ def matched_groups(
 def _distances(
     features: Float[ndarray, "neuron feature"], group: Int[ndarray, " size"], barred: Int[ndarray, " kin"]
 ) -> tuple[Float[ndarray, "size outside"], Int[ndarray, " outside"]]:
-    """Distances of the members to all that are not barred, and the ids of these."""
+    """Distances of the members to all neurons that are not barred, and the ids of those neurons."""
     outside = np.setdiff1d(np.arange(len(features)), barred)
     z = features / _spread(features)
     return np.sqrt(((z[group][:, None] - z[outside]) ** 2).sum(-1)), outside
@@ -238,7 +251,11 @@ def _spread(features: Float[ndarray, "neuron feature"]) -> Float[ndarray, " feat
 def balance(
     features: pd.DataFrame, group: Int[ndarray, " size"], drawn: dict[str, Int[ndarray, "draw size"]]
 ) -> pd.DataFrame:
-    """How like a group its controls are, a row a feature: ``feature``, ``group`` (mean), and for each kind its mean difference in standard deviations."""
+    """How similar the controls are to a group, with one row per feature.
+
+    Columns: ``feature``, ``group`` (mean of the group), and for each kind of controls the difference of their mean from
+    that of the group, in standard deviations over all neurons.
+    """
     values = features.to_numpy(dtype=float)
     mean, spread = values[group].mean(0), _spread(values)
     gaps = {kind: (values[g].mean((0, 1)) - mean) / spread for kind, g in drawn.items()}

@@ -1,7 +1,8 @@
-"""Does a network fall into clusters? Modularity of signed weights, its best partition, and what chance makes of it.
+"""Community structure of a network: modularity of signed weights, its best partition, and a shuffled null model.
 
-Positive and negative weights each have their own expectation and count by their share of the whole (Gómez, Jensen and Arenas, Physical Review
-E 80, 016114). Partitions by Louvain's moves; written here because the kept libraries optimise non-negative weights only.
+Positive and negative weights each have their own expectation and count by their share of the total weight (Gómez,
+Jensen and Arenas, Physical Review E 80, 016114). Partitions are optimised by the Louvain method, which is implemented
+here because the maintained libraries support non-negative weights only.
 """
 
 import numpy as np
@@ -12,22 +13,25 @@ SEEDS = 3
 
 
 def modularity_matrix(weight: Float[ndarray, "node node"], resolution: float = 1.0) -> Float[ndarray, "node node"]:
-    """B with Q = Σ B over pairs in the same community; symmetric ``weight`` of any sign, its diagonal is left out."""
+    """The matrix B with Q = Σ B over all pairs in the same community.
+
+    ``weight`` is symmetric and may have entries of either sign; its diagonal is ignored.
+    """
     off = weight - np.diag(np.diag(weight))
     total = np.abs(off).sum()
     if total == 0:
         return np.zeros_like(off)
-    found = np.zeros_like(off)
+    matrix = np.zeros_like(off)
     for sign in (1.0, -1.0):
         part = np.maximum(sign * off, 0)
         if part.any():
             strength = part.sum(1)
-            found += sign * (part - resolution * np.outer(strength, strength) / strength.sum())
-    return found / total
+            matrix += sign * (part - resolution * np.outer(strength, strength) / strength.sum())
+    return matrix / total
 
 
 def modularity(weight: Float[ndarray, "node node"], community: Int[ndarray, " node"], resolution: float = 1.0) -> float:
-    """Signed modularity Q of a partition, at most 1. In −1…1, 0 for a network without links (Gómez, Jensen and Arenas 2009)."""
+    """Signed modularity Q of a partition (Gómez, Jensen and Arenas 2009), in −1…1; 0 for a network without links."""
     return _within(modularity_matrix(weight, resolution), community)
 
 
@@ -38,20 +42,20 @@ def _within(matrix: Float[ndarray, "node node"], community: Int[ndarray, " node"
 def partition(
     weight: Float[ndarray, "node node"], rng: np.random.Generator, resolution: float = 1.0, seeds: int = SEEDS
 ) -> tuple[float, Int[ndarray, " node"]]:
-    """Modularity and communities, numbered by size, of the best of ``seeds`` runs of Louvain's moves."""
+    """Modularity and communities, numbered by size, of the best of ``seeds`` runs of the Louvain method."""
     matrix = modularity_matrix(weight, resolution)
     best, community = -np.inf, np.zeros(len(weight), dtype=np.int64)
     for _ in range(seeds):
-        found = _louvain(matrix, rng)
-        q = _within(matrix, found)
+        candidate = _louvain(matrix, rng)
+        q = _within(matrix, candidate)
         if q > best + 1e-12:
-            best, community = q, found
+            best, community = q, candidate
     sizes = np.bincount(community)
     return best, np.argsort(np.argsort(-sizes, kind="stable"))[community]
 
 
 def _louvain(matrix: Float[ndarray, "node node"], rng: np.random.Generator) -> Int[ndarray, " node"]:
-    """Move nodes, then communities of them, while modularity rises."""
+    """Move single nodes, then whole communities, as long as the modularity increases."""
     community = np.arange(len(matrix))
     level = matrix
     while True:
@@ -69,7 +73,7 @@ def _louvain(matrix: Float[ndarray, "node node"], rng: np.random.Generator) -> I
 def _moved(matrix: Float[ndarray, "node node"], rng: np.random.Generator) -> Int[ndarray, " node"]:
     nodes = len(matrix)
     label = np.arange(nodes)
-    gain = matrix - np.diag(np.diag(matrix))  # of node i from community c: the sum of its row over c
+    gain = matrix - np.diag(np.diag(matrix))  # gain[i, c] is the sum of row i over community c
     moved = True
     while moved:
         moved = False
@@ -87,8 +91,8 @@ def _moved(matrix: Float[ndarray, "node node"], rng: np.random.Generator) -> Int
 
 
 def shuffled(weight: Float[ndarray, "node node"], rng: np.random.Generator) -> Float[ndarray, "node node"]:
-    """The same weights on other pairs: the configuration that has nothing but the weights' distribution."""
+    """A null model that keeps only the distribution of the weights: they are permuted over all pairs of nodes."""
     upper = np.triu_indices(len(weight), 1)
-    found = np.zeros_like(weight)
-    found[upper] = rng.permutation(weight[upper])
-    return found + found.T
+    permuted = np.zeros_like(weight)
+    permuted[upper] = rng.permutation(weight[upper])
+    return permuted + permuted.T

@@ -1,6 +1,6 @@
-"""What a rank curve would look like if there were nothing to find: noise of the data's own size, and light-tailed effects under it.
+"""Null models of rank curves: noise of the size measured in the data, alone or added to light-tailed effects.
 
-A null is a set of drawn effects θ of each neuron; measured in halves they are θ + noise_A and θ + noise_B.
+A null model draws an effect θ for each neuron; its measurements in the two halves are θ + noise_A and θ + noise_B.
 """
 
 from typing import Literal
@@ -20,9 +20,10 @@ def noise(
     draws: int,
     rng: np.random.Generator,
 ) -> Float[ndarray, "draw neuron"]:
-    """Draws of the error of a weighted mean over documents: normal, with the documents' own covariance between neurons.
+    """Draws of the error of a weighted mean over documents: normal, with the documents' covariance between neurons.
 
-    Σ g_d e_d / Σ weight with g ~ N(0, 1) and e_d the document's sums less its weight times the mean; marginally N(0, SE²).
+    A draw is Σ g_d e_d / Σ weight with g ~ N(0, 1), where e_d is the document's sums minus its weight times the mean.
+    The marginal distribution is N(0, SE²).
     """
     total, count = weight.sum(), len(weight)
     residual = sums - weight[:, None] * (sums.sum(0) / total)
@@ -36,15 +37,16 @@ def effects_like(
     observed: Float[ndarray, " neuron"],
     rng: np.random.Generator,
 ) -> Float[ndarray, "draw neuron"]:
-    """Independent effects of random sign; in every draw their mean square is ``square``.
+    """Independent effects of random sign, whose mean square is ``square`` in every draw.
 
     Args:
-        kind: of distribution. The lognormal's σ is chosen in every draw so that, under the error, the draw is as concentrated as the
-            data: mean(x²) / mean(|x|)². Matched in that, it is the hardest of these nulls to tell from the data.
-        square: mean square of the effects, free of noise.
-        error: what a measurement adds; its shape is that of the draws.
-        observed: the measured effects.
-        rng: of the draws.
+        kind: Kind of distribution. The lognormal's σ is chosen in every draw so that the draw with its error added is
+            as concentrated as the data, measured by mean(x²) / mean(|x|)². This match makes the lognormal the null
+            model that is hardest to distinguish from the data.
+        square: Mean square of the effects, free of noise.
+        error: Measurement errors; their shape is that of the draws.
+        observed: The measured effects.
+        rng: Random generator for the draws.
     """
     sign = rng.choice([-1.0, 1.0], error.shape)
     if kind == "noise" or square <= 0:
@@ -72,9 +74,9 @@ def _concentration(x: Float[ndarray, "draw neuron"]) -> Float[ndarray, "draw 1"]
 
 
 def percentile(estimate: float, null: Float[ndarray, " draw"]) -> float:
-    """Where an estimate lies in a null, between 0 and 1; NaN if it is missing, or half of the null.
+    """Quantile of an estimate in the draws of a null model; NaN if it is missing, or at least half of the draws are.
 
-    (below + ½ equal + ½) / (draws + 1): never quite 0 or 1.
+    The value is (below + ½ equal + ½) / (draws + 1), which is never exactly 0 or 1.
     """
     there = np.isfinite(null)
     if not np.isfinite(estimate) or there.mean() <= 0.5:

@@ -1,7 +1,8 @@
-"""Is a tail a power law? The recipe of Clauset, Shalizi and Newman (2009): fit, goodness of fit, and rivals.
+"""Tests of whether a tail follows a power law, by the method of Clauset, Shalizi and Newman (2009).
 
-p(x) = (α − 1)/x_min · (x/x_min)^−α for x ≥ x_min. x_min is where the tail is closest to its own fit in Kolmogorov–Smirnov distance; p by
-refitting synthetic data; rivals fitted to the same tail and compared by Vuong's likelihood ratio (SIAM Review 51, 661–703).
+The density is p(x) = (α − 1)/x_min · (x/x_min)^−α for x ≥ x_min. The fit chooses the x_min that minimises the
+Kolmogorov–Smirnov distance between the tail and its own fit, the p-value comes from refitting synthetic data, and rival
+distributions are fitted to the same tail and compared by Vuong's likelihood ratio (SIAM Review 51, 661–703).
 """
 
 from collections.abc import Callable
@@ -18,12 +19,16 @@ LEAST_TAIL = 10
 _CHUNK = 1 << 22
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(200)
 _NEGLIGIBLE = 45.0
-"""e to minus this is nothing beside 1."""
+"""Exponent t for which e^−t is negligible relative to 1."""
 
 
 @dataclass(frozen=True)
 class TailFit:
-    """``alpha`` with standard error (α − 1)/√n, where the tail begins, how many values it has, and its KS distance."""
+    """A fitted power law.
+
+    ``alpha`` is the exponent and ``error`` its standard error (α − 1)/√n; the tail begins at ``x_min`` and has ``tail``
+    values; ``distance`` is its Kolmogorov–Smirnov distance to the fit.
+    """
 
     alpha: float
     error: float
@@ -36,11 +41,11 @@ def fit_tail(values: Float[ndarray, " value"], candidates: int | None = None) ->
     """Fit a power law to the upper tail of positive values.
 
     Args:
-        values: any order; what is not positive is left out.
-        candidates: try this many of the values as x_min, evenly spaced in rank; by default all that leave ten above.
+        values: The values in any order; those that are not positive are left out.
+        candidates: Number of values to try as x_min, evenly spaced in rank; by default all that leave ten above.
 
     Raises:
-        ValueError: fewer than 20 positive values.
+        ValueError: if there are fewer than 20 positive values.
     """
     x = np.sort(values[values > 0])
     if len(x) < 2 * LEAST_TAIL:
@@ -55,7 +60,7 @@ def fit_tail(values: Float[ndarray, " value"], candidates: int | None = None) ->
     distance = np.empty(len(tried))
     size = max(1, _CHUNK // len(x))
     index = np.arange(len(x))
-    first = np.searchsorted(x, x)  # the share below each value, as in the authors' own code
+    first = np.searchsorted(x, x)  # The empirical distribution is the share below each value, as in the authors' code.
     for rows in (slice(s, s + size) for s in range(0, len(tried), size)):
         start, n = tried[rows, None], above[rows, None]
         inside = index >= start
@@ -67,10 +72,10 @@ def fit_tail(values: Float[ndarray, " value"], candidates: int | None = None) ->
 
 
 def fit_top(values: Float[ndarray, " value"], count: int) -> TailFit:
-    """Fit a power law to the ``count`` largest of positive values, or to all if there are fewer.
+    """Fit a power law to the ``count`` largest positive values, or to all of them if there are fewer.
 
     Raises:
-        ValueError: fewer than 10 positive values.
+        ValueError: if there are fewer than 10 positive values.
     """
     x = np.sort(values[values > 0])[-count:]
     if len(x) < LEAST_TAIL:
@@ -85,7 +90,10 @@ def fit_top(values: Float[ndarray, " value"], count: int) -> TailFit:
 def plausibility(
     values: Float[ndarray, " value"], draws: int, rng: np.random.Generator, candidates: int = 100
 ) -> float:
-    """p of the fit: the share of synthetic data sets – power law above x_min, the data below – that fit worse; > 0.1 is plausible."""
+    """Goodness-of-fit p-value: the share of synthetic data sets that a power law fits worse; > 0.1 is plausible.
+
+    Synthetic values follow the fitted power law above x_min and are resampled from the data below it.
+    """
     x = values[values > 0]
     fit = fit_tail(x, candidates)
     below = x[x < fit.x_min]
@@ -99,13 +107,16 @@ def plausibility(
 
 
 def compare(values: Float[ndarray, " value"], fit: TailFit) -> pd.DataFrame:
-    """The power law against each of ``RIVALS`` on the tail.
+    """Compare the power law with each of ``RIVALS`` on the tail.
 
-    Columns: ``rival``; ``ratio`` (log likelihood of the power law less that of the rival, over its standard error; > 0 favours
-    the power law); ``p`` (two-sided, of a ratio that large if both were equally far from the truth; for the truncated power law the nested
-    one); ``nested`` (p of the power law inside the rival: it lies on the edge of the truncated power law, and is a limit of lognormal and stretched
-    exponential, so twice the log likelihood ratio is half the time 0 and else χ² with one degree of freedom; NaN for the exponential. Malevergne,
-    Pisarenko and Sornette, Physical Review E 83, 036111).
+    Columns: ``rival``; ``ratio`` (log likelihood of the power law minus that of the rival, over its standard error; > 0
+    favours the power law); ``p`` (two-sided, of a ratio that large if both were equally far from the truth; for the
+    truncated power law, the χ² probability of the nested test); ``nested`` (p of the power law as a special case of the
+    rival; NaN for the exponential).
+
+    The power law lies on the boundary of the truncated power law and is a limit of the lognormal and the stretched
+    exponential, so twice the log likelihood ratio is 0 with probability ½ and otherwise χ² with one degree of freedom
+    (Malevergne, Pisarenko and Sornette, Physical Review E 83, 036111).
     """
     x = values[values >= fit.x_min] / fit.x_min
     own = np.log(fit.alpha - 1) - fit.alpha * np.log(x)
@@ -123,7 +134,7 @@ def compare(values: Float[ndarray, " value"], fit: TailFit) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-# Log densities of the rivals on x ≥ 1, at their maximum likelihood.
+# Each function returns the log density of a rival on x ≥ 1 at its maximum likelihood.
 
 
 def _exponential(x: Float[ndarray, " tail"], _: float) -> Float[ndarray, " tail"]:
@@ -162,7 +173,7 @@ def _truncated(x: Float[ndarray, " tail"], alpha: float) -> Float[ndarray, " tai
 
 
 def _log_mass(exponent: float, rate: float) -> float:
-    """ln ∫₁^∞ x^−exponent · exp(−rate (x − 1)) dx, by Gauss–Legendre in ln x."""
+    """ln ∫₁^∞ x^−exponent · exp(−rate (x − 1)) dx, by Gauss–Legendre quadrature in ln x."""
     end = np.log1p(_NEGLIGIBLE / rate)
     if exponent > 1:
         end = min(end, _NEGLIGIBLE / (exponent - 1))
@@ -178,8 +189,8 @@ def _best(
             value = -float(density(q).sum())
         return value if np.isfinite(value) else 1e300
 
-    found = [optimize.minimize(loss, s, method="Nelder-Mead", options={"maxiter": 600}) for s in starts]
-    return density(min(found, key=lambda f: f.fun).x)
+    fits = [optimize.minimize(loss, s, method="Nelder-Mead", options={"maxiter": 600}) for s in starts]
+    return density(min(fits, key=lambda f: f.fun).x)
 
 
 _DENSITIES: dict[str, Callable[[Float[ndarray, " tail"], float], Float[ndarray, " tail"]]] = {

@@ -1,7 +1,8 @@
-"""The shape of a rank curve: head, middle and tail in ln value against ln rank, and how concentrated it is (method §5).
+"""The shape of a rank curve: head, middle and tail in ln value against ln rank, and its concentration (method §5).
 
-A curve is read from two measurements: ``ordered(a, b)`` orders by |a| and takes b with the sign of a, so that chance in the order
-does not enter the values; ``ordered(x, x)`` is the usual sorted |x|. Every function takes many curves at once, one a row.
+A curve is read from two measurements: ``ordered(a, b)`` orders by |a| and takes b with the sign of a, so that selection
+noise in the order does not bias the values; ``ordered(x, x)`` is the usual sorted |x|. Every function takes many curves
+at once, one per row.
 """
 
 from dataclasses import dataclass
@@ -15,16 +16,16 @@ from numpy import ndarray
 HEAD_END, MIDDLE_END = 3.5, 5.5
 """The published boundaries of the regimes in ln rank."""
 HEAD = int(np.exp(HEAD_END))
-"""Ranks in the published head, 1 to 33."""
+"""Number of ranks in the published head, which are 1 to 33."""
 BIN_WIDTH = 0.2
 LEAST_BINS = 3
 SHAPE = ("head_excess", "head_slope", "middle_slope", "middle_r2", "tail_deficit", "top_share", "gini")
-"""The statistics of ``shape``."""
+"""Names of the statistics that ``shape`` returns."""
 
 
 @dataclass(frozen=True)
 class Bins:
-    """Neighbouring ranks taken together: index of the first, how many, and their mean ln rank."""
+    """Bins of neighbouring ranks: the index of the first rank, the number of ranks, and their mean ln rank."""
 
     start: Int[ndarray, " bin"]
     count: Int[ndarray, " bin"]
@@ -33,7 +34,10 @@ class Bins:
 
 @cache
 def rank_bins(neurons: int, width: float = BIN_WIDTH) -> Bins:
-    """Bins of at most ``width`` in ln rank (single ranks at the head), none across a published boundary; 0: single ranks."""
+    """Bins of width at most ``width`` in ln rank, which are single ranks at the head of the curve.
+
+    No bin crosses a published boundary; with a ``width`` of 0 every rank is a bin of its own.
+    """
     ln_rank = np.log(np.arange(1, neurons + 1))
     if width > 0:
         ends = [0.0, HEAD_END, MIDDLE_END, max(ln_rank[-1], MIDDLE_END) + 1e-9]
@@ -55,23 +59,25 @@ def ordered(
 
 
 def binned(values: Float[ndarray, "draw rank"], bins: Bins) -> Float[ndarray, "draw bin"]:
-    """Mean in each bin of ranks."""
+    """Mean of the values in each bin of ranks."""
     return np.add.reduceat(values, bins.start, axis=-1) / bins.count
 
 
 def log_positive(values: Float[ndarray, "draw bin"]) -> Float[ndarray, "draw bin"]:
-    """ln of what is positive, NaN elsewhere."""
+    """Natural logarithm of the positive values, NaN elsewhere."""
     return np.log(np.where(values > 0, values, np.nan))
 
 
 def shape(values: Float[ndarray, "draw rank"], width: float = BIN_WIDTH) -> dict[str, Float[ndarray, " draw"]]:
     """The statistics of each curve, by name (``SHAPE``).
 
-    ``middle_slope`` and ``middle_r2``: least squares of ln value on ln rank between the published boundaries, every rank counting
-    alike. ``head_excess``: mean of ln value less that line, extrapolated, over the head (> 0 above the line, < 0 a flat head);
-    ``tail_deficit``: mean of the line less ln value beyond the middle. ``head_slope``: least squares in the head. ``top_share``:
-    Σ of the first 33 over Σ |value|; ``gini``: concentration in this order, 0 if equal, → 1 if one rank has all.
-    A bin whose mean is not positive has no logarithm and is left out; NaN where a part has fewer than three bins.
+    ``middle_slope`` and ``middle_r2`` come from least squares of ln value on ln rank between the published boundaries,
+    with equal weight for every rank. ``head_excess`` is the mean over the head of ln value minus that line,
+    extrapolated (> 0 above the line, < 0 for a flat head), and ``tail_deficit`` the mean of the line minus ln value
+    beyond the middle. ``head_slope`` is the least-squares slope in the head. ``top_share`` is Σ of the first 33 values
+    over Σ |value|, and ``gini`` the concentration in this order: 0 if all values are equal, → 1 if one rank holds
+    everything. A bin whose mean is not positive has no logarithm and is left out. A statistic is NaN where its part of
+    the curve has fewer than three bins.
     """
     neurons = values.shape[-1]
     bins = rank_bins(neurons, width)
@@ -95,7 +101,7 @@ def shape(values: Float[ndarray, "draw rank"], width: float = BIN_WIDTH) -> dict
 
 
 def gini(values: Float[ndarray, "draw x"]) -> Float[ndarray, " draw"]:
-    """Gini's coefficient of the magnitudes in each row: 0 if equal, → 1 if one has all."""
+    """Gini coefficient of the magnitudes in each row: 0 if all are equal, → 1 if one holds everything."""
     return _concentration(-np.sort(-np.abs(values), axis=-1))
 
 
@@ -114,7 +120,7 @@ def _mean(y: Float[ndarray, "draw bin"], bins: Bins, part: Bool[ndarray, " bin"]
 def _line(
     y: Float[ndarray, "draw bin"], bins: Bins, part: Bool[ndarray, " bin"]
 ) -> tuple[Float[ndarray, " draw"], Float[ndarray, " draw"], Float[ndarray, " draw"]]:
-    """Slope, intercept and R² of y on ln rank in part of the bins, weighted by their ranks."""
+    """Slope, intercept and R² of y on ln rank over the bins in ``part``, weighted by their numbers of ranks."""
     weight = bins.count * part * np.isfinite(y)
     enough = (weight > 0).sum(-1) >= LEAST_BINS
     total = np.where(enough, weight.sum(-1), np.nan)[:, None]
@@ -129,7 +135,10 @@ def _line(
 
 
 def local_slopes(values: Float[ndarray, " rank"], window: float = 0.5) -> tuple[ndarray, ndarray]:
-    """Least-squares slope in a window sliding over ln rank, as published: centres and slopes (NaN where fewer than 3 ranks are positive)."""
+    """Least-squares slopes in a window that slides over ln rank, as in the published method.
+
+    Returns the centres of the windows and the slopes, which are NaN where fewer than 3 ranks are positive.
+    """
     ln_rank = np.log(np.arange(1, len(values) + 1))
     y = log_positive(values[None])
     centres = np.arange(window, ln_rank[-1] - window / 2, window / 4)

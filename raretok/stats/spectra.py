@@ -1,7 +1,7 @@
-"""Spectra of weight matrices: how heavy a tail is, and what a matrix of independent entries would show (method §8).
+"""Spectra of weight matrices: how heavy their tails are, compared with matrices of independent entries (method §8).
 
-A matrix of n rows and d columns, its rows standardised, has the correlation matrix Ξ = Z Zᵀ/d with n eigenvalues of mean 1; for independent entries
-they follow the law of Marchenko and Pastur with aspect ratio n/d.
+A matrix Z of n standardised rows and d columns has the correlation matrix Ξ = Z Zᵀ/d with n eigenvalues of mean 1. For
+independent entries they follow the Marchenko–Pastur law with aspect ratio n/d.
 """
 
 from dataclasses import dataclass
@@ -14,21 +14,23 @@ from scipy.special import entr
 from raretok.stats.powerlaw import TailFit, fit_tail
 
 STATISTICS = ("hill", "stable_rank", "entropy", "mp_distance")
-"""Of ``spectrum_statistics``."""
+"""Names of the statistics that ``spectrum_statistics`` returns."""
 _GRID = 2001
 
 
 def spectra(rows: Float[ndarray, "x n d"]) -> Float[ndarray, "x n"]:
-    """Eigenvalues of Ξ = Z Zᵀ/d in descending order, Z the rows less their mean over their standard deviation."""
+    """Eigenvalues of Ξ = Z Zᵀ/d in descending order, where Z holds the standardised rows."""
     z = rows - rows.mean(-1, keepdims=True)
     z /= np.maximum(z.std(-1, keepdims=True), 1e-300)
     return np.maximum(np.linalg.eigvalsh(z @ np.swapaxes(z, -1, -2) / rows.shape[-1])[..., ::-1], 0.0)
 
 
 def hill(eigenvalues: Float[ndarray, "x n"], k: int) -> Float[ndarray, " x"]:
-    """Hill's exponent of the survival function over the k largest: 1 / mean of ln(λ_j/λ_{k+1}), j = 1 … k. ``inf`` where the k largest are equal (Hill 1975).
+    """Hill's exponent of the survival function over the k largest eigenvalues (Hill 1975).
 
-    The exponent of the density, as in the literature on heavy-tailed self-regularisation, is one more. Descending eigenvalues; k < n.
+    It is 1 / mean of ln(λ_j/λ_{k+1}), j = 1 … k, and ``inf`` where all of these logarithms are 0. The exponent of the
+    density, which is used in the literature on heavy-tailed self-regularisation, is larger by 1. The eigenvalues must
+    be in descending order, and k < n.
     """
     if not 1 <= k < eigenvalues.shape[-1]:
         raise ValueError(f"k = {k} must be from 1 to {eigenvalues.shape[-1] - 1}, one less than the eigenvalues")
@@ -37,14 +39,14 @@ def hill(eigenvalues: Float[ndarray, "x n"], k: int) -> Float[ndarray, " x"]:
 
 
 def mp_edges(ratio: float, variance: float = 1.0) -> tuple[float, float]:
-    """Ends of the Marchenko–Pastur law of aspect ratio n/d. Source: Marchenko and Pastur (1967)."""
+    """Edges of the support of the Marchenko–Pastur law with aspect ratio n/d (Marchenko and Pastur 1967)."""
     return variance * (1 - np.sqrt(ratio)) ** 2, variance * (1 + np.sqrt(ratio)) ** 2
 
 
 def mp_cdf(x: Float[ndarray, "*any"], ratio: float, variance: float = 1.0) -> Float[ndarray, "*any"]:
-    """Distribution function of the eigenvalues of Ξ under independence; for n > d a share 1 − d/n of them is 0."""
+    """Distribution function of the eigenvalues of Ξ under independence; for n > d, a share 1 − d/n of them is 0."""
     low, high = mp_edges(ratio, variance)
-    # x = middle − half · cos θ takes the square roots at both ends out of the density
+    # The substitution x = middle − half · cos θ removes the square roots of the density at both edges.
     theta = np.linspace(0, np.pi, _GRID)
     at = (low + high) / 2 - (high - low) / 2 * np.cos(theta)
     density = ((high - low) / 2 * np.sin(theta)) ** 2 / (2 * np.pi * ratio * variance * np.maximum(at, 1e-300))
@@ -54,10 +56,10 @@ def mp_cdf(x: Float[ndarray, "*any"], ratio: float, variance: float = 1.0) -> Fl
 
 
 def mp_distance(eigenvalues: Float[ndarray, "x n"], ratio: float) -> Float[ndarray, " x"]:
-    """Kolmogorov–Smirnov distance of the eigenvalues to the law with the true aspect ratio."""
+    """Kolmogorov–Smirnov distance of the eigenvalues to the Marchenko–Pastur law with the true aspect ratio."""
     ascending = eigenvalues[..., ::-1]
     n = ascending.shape[-1]
-    zero = ascending <= 1e-9 * ascending[..., -1:]  # where n > d, many are, and the law has a jump there
+    zero = ascending <= 1e-9 * ascending[..., -1:]  # for n > d many eigenvalues are 0, where the law has a jump
     fitted = mp_cdf(np.where(zero, 0.0, ascending), ratio)
     step = np.arange(n + 1) / n
     up = np.maximum(step[1:], zero.mean(-1, keepdims=True))
@@ -68,8 +70,9 @@ def mp_distance(eigenvalues: Float[ndarray, "x n"], ratio: float) -> Float[ndarr
 def spectrum_statistics(eigenvalues: Float[ndarray, "x n"], columns: int) -> dict[str, Float[ndarray, " x"]]:
     """Statistics of spectra, by name (``STATISTICS``).
 
-    ``hill``: exponent at k = n/2, smaller is heavier; ``stable_rank``: Σλ/λ₁; ``entropy``: −Σ p ln p / ln n of p = λ/Σλ, 1 if all are equal;
-    ``mp_distance``: KS distance to Marchenko–Pastur.
+    ``hill`` is Hill's exponent at k = n/2, which is smaller for heavier tails; ``stable_rank`` is Σλ/λ₁; ``entropy`` is
+    −Σ p ln p / ln n with p = λ/Σλ, which is 1 if all eigenvalues are equal; ``mp_distance`` is the Kolmogorov–Smirnov
+    distance to the Marchenko–Pastur law.
     """
     n = eigenvalues.shape[-1]
     share = np.maximum(eigenvalues / eigenvalues.sum(-1, keepdims=True), 0)
@@ -83,9 +86,10 @@ def spectrum_statistics(eigenvalues: Float[ndarray, "x n"], columns: int) -> dic
 
 @dataclass(frozen=True)
 class Layer:
-    """Spectrum of a whole weight matrix W of N rows and d columns: eigenvalues of WᵀW/N, ascending.
+    """Spectrum of a whole weight matrix W of N rows and d columns: the eigenvalues of WᵀW/N in ascending order.
 
-    ``variance`` and ``edge``: of the Marchenko–Pastur bulk that fits; ``spikes``: eigenvalues beyond its edge; ``tail``: power-law fit of the largest.
+    ``variance`` and ``edge`` belong to the fitted Marchenko–Pastur bulk, ``spikes`` is the number of eigenvalues beyond
+    its edge, and ``tail`` the power-law fit of the largest eigenvalues.
     """
 
     eigenvalues: Float[ndarray, " d"]
@@ -96,9 +100,11 @@ class Layer:
 
 
 def layer_spectrum(weight: Float[ndarray, "n d"]) -> Layer:
-    """Spectrum of a weight matrix. The bulk's variance is that at which the median eigenvalue is the law's (Gavish and Donoho, 2014).
+    """Spectrum of a weight matrix.
 
-    Where many eigenvalues are spikes the median is one of a larger bulk, and the edge lies too far out rather than too near.
+    The variance of the bulk is chosen so that the median eigenvalue equals the median of the Marchenko–Pastur law
+    (Gavish and Donoho 2014). Where many eigenvalues are spikes, they raise the median, so that the edge is
+    overestimated rather than underestimated.
     """
     rows, columns = weight.shape
     ratio = columns / rows

@@ -9,7 +9,7 @@ from raretok import RaretokError
 from raretok.ablation import ablate, merge, pair_effects, replaced_by
 from raretok.ablation.certified import Certified
 from raretok.ablation.exact import exact_effects, tile_effects
-from raretok.ablation.identity import footprints
+from raretok.ablation.identity import logit_attribution
 from raretok.ablation.kernels import psi
 from raretok.ablation.reference import hooked_effects
 
@@ -33,10 +33,10 @@ def test_certified_values_are_within_their_bounds(traced, architecture):
     delta = mean - trace.activation
     truth = exact_effects(model.readout, trace.residual, delta, target)
     for tolerance in (1e-2, 1e-4, 1e-6):
-        effects = Certified(footprints(model.readout, trace.residual), tolerance)(trace.residual, delta, target)
+        effects = Certified(logit_attribution(model.readout, trace.residual), tolerance)(trace.residual, delta, target)
         assert ((effects.value - truth).abs() <= effects.bound + 1e-12).all()
         assert effects.bound.max() <= tolerance
-        assert not effects.exact.all()
+        assert not effects.used_fallback.all()
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -47,11 +47,11 @@ def test_float32_bounds_hold_rounding_included(traced, architecture, compiled):
     target = torch.from_numpy(trace.target.astype(np.int64))
     delta = mean - trace.activation
     truth = exact_effects(model.readout.to(torch.float64), trace.residual.double(), delta.double(), target)
-    effects = Certified(footprints(model.readout, trace.residual), 1e-4, compiled)(trace.residual, delta, target)
+    effects = Certified(logit_attribution(model.readout, trace.residual), 1e-4, compiled)(trace.residual, delta, target)
     error = (effects.value - truth).abs()
     assert (error <= effects.bound).all()
     assert effects.bound.max() < 1e-3
-    assert 0 < effects.exact.float().mean() < 1
+    assert 0 < effects.used_fallback.float().mean() < 1
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -61,7 +61,7 @@ def test_the_exact_pass_is_as_good_as_float32_can_be(traced, compiled):
     delta = mean - trace.activation
     delta[:, ::7] *= 20  # beyond the reach of the short exponential
     truth = exact_effects(model.readout.to(torch.float64), trace.residual.double(), delta.double(), target)
-    effects = tile_effects(footprints(model.readout, trace.residual), trace.residual, delta, target, compiled)
+    effects = tile_effects(logit_attribution(model.readout, trace.residual), trace.residual, delta, target, compiled)
     assert ((effects - truth).abs() <= 2e-6 + 2e-6 * truth.abs()).all()
 
 
@@ -179,7 +179,7 @@ def test_the_sums_of_several_jobs_are_those_of_one(traced, jobs, monkeypatch):
     weights = np.stack([np.ones(len(trace)), np.arange(len(trace)) % 3])
     arguments = {"weights": weights, "outputs": ("loss", "entropy"), "progress": False}
     whole = ablate(model.readout, trace, **arguments)
-    parts = [ablate(model.readout, trace, share=(k, jobs), **arguments) for k in range(jobs)]
+    parts = [ablate(model.readout, trace, shard=(k, jobs), **arguments) for k in range(jobs)]
     for name, one in whole.items():
         several = merge([part[name] for part in parts])
         assert np.any(parts[0][name].net != one.net)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 
 from raretok.ablation.certified import Certified
 from raretok.ablation.exact import joint_effects, tile_effects
-from raretok.ablation.identity import baseline, change, footprints
+from raretok.ablation.identity import baseline, logit_attribution, logit_shift
 from raretok.ablation.outputs import log_unigram, tile_outputs
 from raretok.model.readout import Readout
 
@@ -41,15 +41,15 @@ def cases(draw):
 
 def effects(readout, residual, delta, target):
     """By the certified pass, whose values lie within the tolerance."""
-    return Certified(footprints(readout, residual), TOLERANCE)(residual, delta, target).value
+    return Certified(logit_attribution(readout, residual), TOLERANCE)(residual, delta, target).value
 
 
 @DRAWN
 @given(cases())
 def test_certified_is_exact_up_to_its_bound(case):
     readout, residual, delta, target, _ = case
-    found = Certified(footprints(readout, residual), 1e-3)(residual, delta, target)
-    truth = tile_effects(footprints(readout, residual), residual, delta, target)
+    found = Certified(logit_attribution(readout, residual), 1e-3)(residual, delta, target)
+    truth = tile_effects(logit_attribution(readout, residual), residual, delta, target)
     assert ((found.value - truth).abs() <= found.bound + 1e-11 * (1 + truth.abs())).all()
     assert found.bound.max() <= 1e-3
 
@@ -99,12 +99,12 @@ def test_folding_the_gain_into_the_unembedding_changes_nothing(case):
 @given(cases())
 def test_a_group_of_one_is_a_neuron_and_of_none_is_nothing(case):
     readout, residual, delta, target, _ = case
-    feet = footprints(readout, residual)
-    single = tile_effects(feet, residual, delta, target)
+    attribution = logit_attribution(readout, residual)
+    single = tile_effects(attribution, residual, delta, target)
     for i in range(readout.neurons):
-        one = joint_effects(feet, residual, delta[:, [i]], target, torch.tensor([i]))
+        one = joint_effects(attribution, residual, delta[:, [i]], target, torch.tensor([i]))
         assert torch.allclose(one, single[:, i], atol=1e-10, rtol=1e-10)
-    none = joint_effects(feet, residual, delta[:, :0], target, torch.tensor([], dtype=torch.long))
+    none = joint_effects(attribution, residual, delta[:, :0], target, torch.tensor([], dtype=torch.long))
     assert (none.abs() < 1e-13).all()
 
 
@@ -114,9 +114,9 @@ def test_the_divergence_stays_positive_and_outputs_agree(case):
     """KL(p' ‖ unigram) = KL(p ‖ unigram) + ΔKL ≥ 0, and entropy' ≥ 0."""
     readout, residual, delta, target, _ = case
     log_q = torch.from_numpy(log_unigram(np.arange(readout.vocab), readout.vocab))
-    engine = Certified(footprints(readout, residual), TOLERANCE)
-    base = baseline(engine.feet, residual, target)
-    moved = change(engine.feet, base, delta)
+    engine = Certified(logit_attribution(readout, residual), TOLERANCE)
+    base = baseline(engine.attribution, residual, target)
+    moved = logit_shift(engine.attribution, base, delta)
     found, _ = tile_outputs(engine, base, moved, delta, ("entropy", "kl"), log_q)
     log_p = readout.logits(residual).log_softmax(1)
     entropy = -(log_p.exp() * log_p).sum(1, keepdim=True)

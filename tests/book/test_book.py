@@ -4,13 +4,18 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import HTML, PAGES, ROOT
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 
 SHOTS = ROOT / "_build" / "screenshots"
+PATIENCE = 120_000
+"""Milliseconds after which something that should show is taken not to come; no test waits for them where it comes."""
+PIECE = 8000
+"""Pixels of a page's height in one photograph: of a longer page there are several, as one takes ever longer."""
 OUTSIDE = re.compile(r"""<(?:script|link|img|iframe)[^>]+(?:src|href)=["'](https?:)?//""")
 
 BLACK = """marks => marks.filter(e => [getComputedStyle(e).fill, getComputedStyle(e).stroke].includes("rgb(0, 0, 0)"))
@@ -18,6 +23,25 @@ BLACK = """marks => marks.filter(e => [getComputedStyle(e).fill, getComputedStyl
 """What of a drawing is black."""
 
 pytestmark = pytest.mark.book
+
+
+def until(page: Page, condition: Callable[[], bool]) -> None:
+    """Look again and again until something is so, however long a busy machine takes for it."""
+    for _ in range(PATIENCE // 50):
+        if condition():
+            return
+        page.wait_for_timeout(50)
+    pytest.fail("nothing changed")
+
+
+def photograph(page: Page, name: str, width: int) -> None:
+    """Keep a picture of a whole page, in pieces where it is long."""
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    height = page.evaluate("document.documentElement.scrollHeight")
+    for top in range(0, height, PIECE):
+        part = {"x": 0, "y": top, "width": width, "height": min(PIECE, height - top)}
+        number = f"-{top // PIECE + 1}" if height > PIECE else ""
+        page.screenshot(path=SHOTS / f"{name}{number}.png", full_page=True, clip=part, timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("page_name", PAGES)
@@ -34,7 +58,7 @@ def test_every_chart_draws_and_nothing_is_asked_of_outside(browser: Browser, add
     charts = page.locator(".raretok-chart")
     for k in range(charts.count()):
         chart = charts.nth(k)
-        chart.locator("svg").wait_for(timeout=20_000)
+        chart.locator("svg").wait_for(timeout=PATIENCE)
         assert (
             chart.locator(
                 "svg .mark-symbol path, svg .mark-rect path, svg .mark-line path, svg .mark-rule line"
@@ -48,13 +72,15 @@ def test_every_chart_draws_and_nothing_is_asked_of_outside(browser: Browser, add
     if mode == "dark":
         assert charts.locator("svg text, svg path, svg line").evaluate_all(BLACK) == [], "black on a dark page"
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1"), "the page scrolls sideways"
-    SHOTS.mkdir(parents=True, exist_ok=True)
-    page.set_viewport_size({"width": width, "height": page.evaluate("document.documentElement.scrollHeight")})
-    page.wait_for_timeout(300)
-    page.screenshot(path=SHOTS / f"{Path(page_name).stem}-{mode}-{width}.png")
+    photograph(page, f"{Path(page_name).stem}-{mode}-{width}", width)
     assert troubles == []
     assert outside == []
     context.close()
+
+
+def brightness(colour: str) -> int:
+    """Sum of red, green and blue."""
+    return sum(map(int, re.findall(r"\d+", colour)[:3]))
 
 
 def test_charts_follow_a_change_of_theme(browser: Browser, address):
@@ -65,9 +91,7 @@ def test_charts_follow_a_change_of_theme(browser: Browser, address):
     colour = "x => getComputedStyle(x).fill"
     light = title.evaluate(colour)
     page.evaluate("document.documentElement.dataset.theme = 'dark'")
-    page.wait_for_timeout(500)
-    dark = title.evaluate(colour)
-    assert sum(map(int, re.findall(r"\d+", dark)[:3])) > sum(map(int, re.findall(r"\d+", light)[:3])) + 200
+    until(page, lambda: brightness(title.evaluate(colour)) > brightness(light) + 200)
     page.close()
 
 
@@ -84,9 +108,8 @@ def test_a_click_in_a_legend_fades_the_other_neurons(browser: Browser, address):
     chart.scroll_into_view_if_needed()
     box = chart.locator("svg .role-legend-symbol path").first.bounding_box()
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    page.wait_for_timeout(300)
     assert set(before) == {1.0}
-    assert min(opacities()) < 0.2
+    until(page, lambda: min(opacities()) < 0.2)
     page.close()
 
 
@@ -102,8 +125,8 @@ def lines(chart):
         ("regimes", "what a null looks like in the same axes", {"model": "reviews-neox"}),
         ("regimes", "what a null looks like in the same axes", {"statistic": "activity", "form": "published"}),
         ("routing", "All heads of a layer together", {"targets": "common"}),
-        ("interventions", "Ablated together, all", {"targets": "common"}),
-        ("interventions", "neurons are scaled", {"neurons": "boost"}),
+        ("intervention", "Ablated together, all", {"targets": "common"}),
+        ("intervention", "neurons are scaled", {"neurons": "boost"}),
     ],
 )
 def test_a_choice_below_a_chart_changes_its_lines(browser: Browser, address, page_name, title, choose):
@@ -114,15 +137,14 @@ def test_a_choice_below_a_chart_changes_its_lines(browser: Browser, address, pag
     for label, option in choose.items():
         before = lines(chart)
         chart.locator("label", has_text=label).locator("select").select_option(option)
-        page.wait_for_timeout(500)
-        assert lines(chart) != before
+        until(page, lambda before=before: lines(chart) != before)
     page.close()
 
 
 def test_a_link_opens_the_card_of_its_neuron(browser: Browser, address):
     page = browser.new_page()
     page.goto(f"{address}/chapters/identification.html")
-    link = page.locator('a[href^="neurons.html#neuron-"]').first
+    link = page.locator('a[href^="neuron_cards.html#neuron-"]').first
     neuron = link.text_content()
     link.click()
     card = page.locator(f"#neuron-{neuron}")
@@ -133,7 +155,7 @@ def test_a_link_opens_the_card_of_its_neuron(browser: Browser, address):
 
 def test_a_card_opens_by_keyboard(browser: Browser, address):
     page = browser.new_page()
-    page.goto(f"{address}/chapters/neurons.html")
+    page.goto(f"{address}/chapters/neuron_cards.html")
     summary = page.locator(".raretok-cards summary").first
     body = summary.locator("xpath=following-sibling::div")
     assert not body.is_visible()
@@ -148,13 +170,13 @@ def test_the_slider_moves_through_the_checkpoints(browser: Browser, address):
     page.goto(f"{address}/chapters/emergence.html")
     chart = page.locator(".raretok-chart", has_text="The rank curve at each checkpoint")
     chart.locator("svg").wait_for()
-    shown, slider = [], chart.locator("input[type=range]")
+    slider, before = chart.locator("input[type=range]"), None
     for place in (1, 5, int(slider.get_attribute("max"))):
         slider.evaluate("(x, v) => { x.value = v; x.dispatchEvent(new Event('input')) }", str(place))
-        page.wait_for_timeout(500)
-        shown.append((lines(chart), chart.locator("svg text", has_text="step ").first.text_content()))
-    assert shown[0][0] != shown[1][0] != shown[2][0]
-    assert shown[0][1] == "step 0"
+        until(page, lambda before=before: lines(chart) != before)
+        before = lines(chart)
+        if place == 1:
+            until(page, lambda: chart.locator("svg text", has_text="step ").first.text_content() == "step 0")
     page.close()
 
 

@@ -13,9 +13,9 @@ from axe_playwright_python.sync_playwright import Axe
 from conftest import HTML, PAGES, ROOT
 from playwright.sync_api import Browser
 
-from raretok.charts.claims import verdicts_in_markdown
+from raretok.claims.wording import verdicts_in_markdown
 from raretok.store import Store
-from raretok.summary import read_summaries
+from raretok.sweep.summary import read_summaries
 
 BOOK = Store(os.environ.get("RARETOK_STORE", ROOT / ".raretok"))
 """Where the book keeps its results; tests have stores of their own."""
@@ -110,7 +110,7 @@ def test_a_page_is_accessible(browser: Browser, address, page, mode):
     tab.goto(f"{address}/{page}.html")
     charts = tab.locator(".raretok-chart")
     for k in range(charts.count()):
-        charts.nth(k).locator("svg").first.wait_for(timeout=20_000)
+        charts.nth(k).locator("svg").first.wait_for(timeout=120_000)
     found = Axe().run(tab, options={"resultTypes": ["violations"]}).response["violations"]
     serious = {
         v["id"]: (v["help"], [n["html"][:160] for n in v["nodes"][:3]])

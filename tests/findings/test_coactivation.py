@@ -40,7 +40,7 @@ def matching_of(activity):
 
 
 def table_of(activity, draws=200):
-    table = coactivation.coactivation(activity, GROUPS, matching_of(activity), 0, draws, ("rare",))
+    table = coactivation.statistics(activity, GROUPS, matching_of(activity), 0, draws, ("rare",))
     return table[table["group"] == "controlled"].set_index("statistic")
 
 
@@ -110,7 +110,7 @@ def test_planted_communities_are_found_and_independent_neurons_have_none():
 
 def test_pairs_are_ordered_by_community():
     activity = activity_of(communities=2, strength=1.5)
-    table = coactivation.pairs(activity, "B", GROUP, 0)
+    table = coactivation.correlations(activity, "B", GROUP, 0)
     assert len(table) == 400
     assert set(table["a"]) == set(GROUP)
     assert table.drop_duplicates("a")["community"].is_monotonic_increasing
@@ -120,10 +120,11 @@ def test_pairs_are_ordered_by_community():
 
 
 def test_without_anything_in_common_the_cosine_stays_and_the_correlation_goes():
-    means, histogram = coactivation.unlinked(activity_of(factors=2), "B", GROUP, 0)
-    means = means.set_index("statistic")
-    assert means.loc["cosine", "unlinked"] > 0.1
-    assert abs(means.loc["correlation", "unlinked"]) < 0.02
+    activity = activity_of(factors=2)
+    means = coactivation.permuted_activations(activity, GROUPS, 0, "controlled").set_index("statistic")
+    histogram = coactivation.permuted_histograms(activity, GROUPS, 0, "controlled")
+    assert means.loc["cosine", "permuted"] > 0.1
+    assert abs(means.loc["correlation", "permuted"]) < 0.02
     assert means.loc["correlation", "observed"] > 0.2
     assert histogram.groupby(["statistic", "data"])["share"].sum().to_numpy() == pytest.approx(1)
 

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from raretok import RaretokError
 from raretok.ablation import DocumentSums
 from raretok.data.positions import BANDS
-from raretok.findings.identification import Halves, effects, identify, overlap, published_head, reliabilities
+from raretok.errors import NotApplicable
+from raretok.findings.identification import effects, overlap, published_head, rare_token_neurons, reliability
 from raretok.stats.rankcurve import HEAD
+from raretok.stats.sums import SplitHalfSums
 
 
 def simulated(documents=120, neurons=300, specific=(), hard=(), seed=0, size=0.05):
@@ -23,11 +24,11 @@ def simulated(documents=120, neurons=300, specific=(), hard=(), seed=0, size=0.0
     noise = 0.3 * rng.standard_t(4, size=(documents, len(BANDS), neurons)) / np.sqrt(weight)[:, :, None]
     net = weight[:, :, None] * (mean + style + noise)
     sums = DocumentSums(net, np.abs(net), net**2, weight, weight.astype(np.int64), 0.0, 0.0)
-    return Halves(sums, np.arange(documents) % 2, BANDS)
+    return SplitHalfSums(sums, np.arange(documents) % 2, BANDS)
 
 
 def test_planted_neurons_are_found_and_hard_ones_are_not():
-    found = identify(simulated(specific=range(20), hard=range(20, 60), size=0.15), 0)
+    found = rare_token_neurons(simulated(specific=range(20), hard=range(20, 60), size=0.15), 0)
     chosen = set(found["neuron"][found["controlled"]])
     assert (found["selected"] >= found["controlled"]).all()
     assert len(chosen & set(range(20))) >= 18
@@ -41,14 +42,14 @@ def test_without_controls_there_are_effects_but_no_identification():
     for band in ("rare with controls", "matched"):
         data.sums.weight[:, BANDS.index(band)] = 0
     assert set(effects(data, 0)["band"]) == set(BANDS) - {"rare with controls", "matched"}
-    assert "rare" in set(reliabilities(data, 0)["band"])
-    with pytest.raises(RaretokError, match="only 0 rare targets have common targets as hard, fewer than 200"):
-        identify(data, 0)
+    assert "rare" in set(reliability(data, 0)["band"])
+    with pytest.raises(NotApplicable, match="only 0 rare targets have common targets as hard, fewer than 200"):
+        rare_token_neurons(data, 0)
 
 
 def test_nothing_is_found_in_noise():
     """Where no neuron is specific, in at most about 5 % of data sets is any named."""
-    named = [identify(simulated(seed=s, hard=range(30)), s)["controlled"].any() for s in range(40)]
+    named = [rare_token_neurons(simulated(seed=s, hard=range(30)), s)["controlled"].any() for s in range(40)]
     assert np.mean(named) <= 0.125  # 5 % ± 2 SE of 40 trials
 
 
@@ -60,7 +61,7 @@ def test_intervals_cover_the_planted_effect():
 
 
 def test_reliability_is_high_with_signal_and_nil_without():
-    table = reliabilities(simulated(specific=range(150), size=0.3), 0).set_index("band")
+    table = reliability(simulated(specific=range(150), size=0.3), 0).set_index("band")
     assert table.loc["rare", "reliability"] > 0.85
     assert table.loc["rare", "low"] <= table.loc["rare", "reliability"] <= table.loc["rare", "high"]
     # the documents' own style is noise to all bands alike
@@ -78,7 +79,7 @@ def test_published_head_is_within_sign_class():
 
 
 def test_overlap_counts():
-    found = identify(simulated(specific=range(20), size=0.15), 0)
+    found = rare_token_neurons(simulated(specific=range(20), size=0.15), 0)
     table = overlap(found).set_index("direction")
     assert table.loc["both", "controlled"] == found["controlled"].sum()
     assert table.loc["both", "in both"] == (found["controlled"] & found["published"]).sum()
@@ -89,6 +90,6 @@ def test_resamples_without_weight_do_not_hide_the_neurons():
     data = simulated(documents=40, specific=range(5), size=3.0)
     matched = data.sums.weight[:, BANDS.index("matched")]
     matched[8:] = 0  # some resamples of a half draw no document that has controls
-    found = identify(data, 0)
+    found = rare_token_neurons(data, 0)
     assert found["controlled"][:5].all()
     assert found[["se", "low", "high", "se_b"]].notna().all(axis=None)

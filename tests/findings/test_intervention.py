@@ -10,49 +10,49 @@ from raretok.ablation import ablate_group
 from raretok.findings import intervention
 
 
-def bench_of(traced, architecture: str) -> intervention.Bench:
+def ablation_of(traced, architecture: str) -> intervention.GroupAblation:
     model, _, trace, mean = traced(architecture, torch.float64, 8)
     weights = np.zeros((3, len(trace)))
     weights[np.arange(len(trace)) % 3, np.arange(len(trace))] = 1.0 + np.arange(len(trace)) % 2
-    return intervention.Bench(model.readout, trace, mean, weights)
+    return intervention.GroupAblation(model.readout, trace, mean, weights)
 
 
-def losses(bench, residual):
-    target = torch.from_numpy(bench.trace.target.astype(np.int64))
-    return torch.nn.functional.cross_entropy(bench.readout.logits(residual), target, reduction="none")
+def losses(ablation, residual):
+    target = torch.from_numpy(ablation.trace.target.astype(np.int64))
+    return torch.nn.functional.cross_entropy(ablation.readout.logits(residual), target, reduction="none")
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_joint_effects_are_those_of_the_moved_stream(traced, architecture):
-    bench = bench_of(traced, architecture)
-    joint, members = intervention.Joint(bench), np.array([3, 17, 40])
-    trace = bench.trace
-    before = losses(bench, trace.residual)
-    moved = trace.residual + (bench.mean[members] - trace.activation[:, members]) @ bench.readout.w_out[members]
-    np.testing.assert_allclose(joint.ablated(members), losses(bench, moved) - before, atol=1e-9)
+    ablation = ablation_of(traced, architecture)
+    members = np.array([3, 17, 40])
+    trace = ablation.trace
+    before = losses(ablation, trace.residual)
+    moved = trace.residual + (ablation.mean[members] - trace.activation[:, members]) @ ablation.readout.w_out[members]
+    np.testing.assert_allclose(ablation.ablated(members), losses(ablation, moved) - before, atol=1e-9)
     np.testing.assert_allclose(
-        joint.ablated(members), ablate_group(bench.readout, trace, members.tolist(), bench.mean), atol=1e-9
+        ablation.ablated(members), ablate_group(ablation.readout, trace, members.tolist(), ablation.mean), atol=1e-9
     )
-    doubled = trace.residual + trace.activation[:, members] @ bench.readout.w_out[members]
-    np.testing.assert_allclose(joint.scaled(members, 2.0), losses(bench, doubled) - before, atol=1e-9)
-    np.testing.assert_allclose(joint.scaled(members, 1.0), 0, atol=1e-12)
+    doubled = trace.residual + trace.activation[:, members] @ ablation.readout.w_out[members]
+    np.testing.assert_allclose(ablation.scaled(members, 2.0), losses(ablation, doubled) - before, atol=1e-9)
+    np.testing.assert_allclose(ablation.scaled(members, 1.0), 0, atol=1e-12)
 
 
 def test_greedy_choice_is_that_of_brute_force(traced):
-    bench = bench_of(traced, "gpt_neox")
-    chosen = intervention.greedy(bench, 3, progress=False)
-    joint, weight = intervention.Joint(bench), bench.weights[0]
+    ablation = ablation_of(traced, "gpt_neox")
+    chosen = intervention.greedy(ablation, 3, progress=False)
+    weight = ablation.weights[0]
     for k in range(3):
         rises = [
-            (weight * joint.ablated(np.array([*chosen[:k], i]))).sum() if i not in chosen[:k] else -np.inf
-            for i in range(bench.readout.neurons)
+            (weight * ablation.ablated(np.array([*chosen[:k], i]))).sum() if i not in chosen[:k] else -np.inf
+            for i in range(ablation.readout.neurons)
         ]
         assert rises[chosen[k]] >= max(rises) - 2 * intervention.CHOICE * weight.sum()
     assert len(set(chosen.tolist())) == 3
 
 
 def test_groups_of_one_are_the_same_and_the_table_adds_up(traced):
-    found = intervention.best_groups(bench_of(traced, "llama"), progress=False)
+    found = intervention.best_groups(ablation_of(traced, "llama"), progress=False)
     table = intervention.joint_groups(found, 0)
     assert table["k"].tolist() == list(range(1, intervention.GREEDY + 1))
     np.testing.assert_allclose(table["synergy"].iloc[0], 0, atol=1e-9)
@@ -63,12 +63,12 @@ def test_groups_of_one_are_the_same_and_the_table_adds_up(traced):
 
 
 def test_pruning_all_is_ablating_all(traced):
-    bench = bench_of(traced, "gpt2")
-    neurons = bench.readout.neurons
+    ablation = ablation_of(traced, "gpt2")
+    neurons = ablation.readout.neurons
     matching = pd.DataFrame(np.random.default_rng(0).standard_normal((neurons, 2)), columns=["one", "two"])
-    table = intervention.pruning(bench, np.arange(neurons), matching, 0, progress=False)
-    part = bench.part(1)
-    everything = intervention.Joint(part).ablated(np.arange(neurons))
+    table = intervention.pruning(ablation, np.arange(neurons), matching, 0, progress=False)
+    part = ablation.part(1)
+    everything = part.ablated(np.arange(neurons))
     whole = table[(table["k"] == neurons) & (table["band"] == "common")]
     assert whole["kind"].tolist() == ["first"]
     np.testing.assert_allclose(whole["net"], (part.weights[2] * everything).sum() / part.weights[2].sum())
@@ -76,11 +76,11 @@ def test_pruning_all_is_ablating_all(traced):
 
 
 def test_scaling_by_nothing_is_zero_ablation(traced):
-    bench = bench_of(traced, "gpt_neox")
+    ablation = ablation_of(traced, "gpt_neox")
     members = np.array([2, 5])
-    table = intervention.scaling(bench, {"some": members}, 0)
+    table = intervention.scaling(ablation, {"some": members}, 0)
     assert len(table) == 2 * len(intervention.SETTINGS) * 3
-    part = bench.part(0)
+    part = ablation.part(0)
     zero = ablate_group(part.readout, part.trace, members.tolist(), "zero")
     row = table[(table["factor"] == 0) & (table["half"] == "A") & (table["band"] == "rare")].iloc[0]
     np.testing.assert_allclose(row["net"], (part.weights[0] * zero).sum() / part.weights[0].sum())

@@ -5,20 +5,20 @@ import pytest
 
 from raretok.ablation import DocumentSums
 from raretok.findings import regimes
-from raretok.findings.identification import Halves
+from raretok.stats.sums import SplitHalfSums
 
 BANDS = ("rare", "rare with controls", "matched", "common", "half of types input")
 
 
 def data_of(rare, other, error=0.02, documents=80, seed=0):
-    """Halves whose documents scatter around the effects ``rare`` and, in matched and common bands, ``other``."""
+    """SplitHalfSums whose documents scatter around the effects ``rare`` and, in matched and common bands, ``other``."""
     rng = np.random.default_rng(seed)
     weight = rng.integers(5, 15, (documents, len(BANDS))).astype(float)
     effects = np.stack([rare, rare, other, other, rare])
     scatter = error * np.sqrt(documents) * rng.standard_normal((documents, len(BANDS), effects.shape[1]))
     net = weight[:, :, None] * (effects + scatter)
     sums = DocumentSums(net, np.abs(net), net**2, weight, weight.astype(np.int64), 0.0, 0.0)
-    return Halves(sums, np.arange(documents) % 2, BANDS)
+    return SplitHalfSums(sums, np.arange(documents) % 2, BANDS)
 
 
 def planted(neurons=500, seed=0):
@@ -36,7 +36,7 @@ def row(table, statistic, form="controlled"):
 
 
 def rare_table(data, draws=120):
-    return regimes.regimes(data, 0, draws, ("rare",), ("net",))
+    return regimes.statistics(data, None, 0, draws, ("rare",))
 
 
 def test_planted_breaks_are_found_and_depart_from_every_null():
@@ -91,11 +91,11 @@ def test_leaders_of_rare_targets_are_told_from_leaders_of_hard_ones():
 
 def test_a_trained_curve_is_placed_among_untrained_ones():
     data, start = data_of(planted(), planted(seed=1), error=0.002), data_of(np.zeros(500), np.zeros(500), seed=3)
-    table = regimes.regimes(data, 0, 60, ("rare",), ("net",), untrained=start)
+    table = regimes.statistics(data, start, 0, 60, ("rare",))
     assert row(table, "agreement")["untrained"] > 0.95
     assert row(table, "top_share")["untrained"] > 0.95
     assert np.isnan(row(table, "top_share", "published")["untrained"])
-    itself = row(regimes.regimes(start, 0, 200, ("rare",), ("net",), untrained=start), "agreement")
+    itself = row(regimes.statistics(start, start, 0, 200, ("rare",)), "agreement")
     assert 0.02 < itself["untrained"] < 0.98
     assert rare_table(data)["untrained"].isna().all()
 
@@ -111,7 +111,7 @@ def test_a_rare_curve_is_placed_among_those_with_exchanged_labels():
 def test_bands_without_positions_are_left_out():
     data = data_of(planted(), planted())
     data.sums.weight[:, BANDS.index("matched")] = 0
-    assert set(regimes.regimes(data, 0, 40, measures=("net",))["band"]) == {"rare", "common"}
+    assert set(regimes.statistics(data, None, 0, 40)["band"]) == {"rare", "common"}
     assert set(regimes.contrasts(data, 0, 40)["other"]) == {"common"}
     assert set(regimes.curves(data, 0, 40)["band"]) == {"rare", "common"}
 

@@ -4,18 +4,20 @@ import numpy as np
 
 from raretok.ablation import DocumentSums
 from raretok.findings import robustness
-from raretok.findings.identification import Halves
+from raretok.stats.sums import SplitHalfSums
 
 DOCUMENTS, NEURONS = 60, 120
 BANDS = ("rare with controls", "matched", "rare", "rare input", "half of types", "half of types input", "common", "all")
 
 
-def made(seed: int, effect: np.ndarray, noise: float) -> Halves:
+def made(seed: int, effect: np.ndarray, noise: float) -> SplitHalfSums:
     rng = np.random.default_rng(seed)
     weight = np.repeat(rng.integers(3, 9, DOCUMENTS)[:, None], len(BANDS), axis=1).astype(float)
     net = weight[:, :, None] * (effect + noise * rng.standard_normal((DOCUMENTS, len(BANDS), NEURONS)))
     count = np.ones(weight.shape, dtype=np.int64)
-    return Halves(DocumentSums(net, np.abs(net), net**2, weight, count, 0.0, 0.0), np.arange(DOCUMENTS) % 2, BANDS)
+    return SplitHalfSums(
+        DocumentSums(net, np.abs(net), net**2, weight, count, 0.0, 0.0), np.arange(DOCUMENTS) % 2, BANDS
+    )
 
 
 EFFECT = np.random.default_rng(9).standard_t(3, NEURONS)

@@ -10,7 +10,7 @@ from raretok.stats.rankcurve import gini
 LAYERS, HEADS, WINDOWS, NEURONS = 5, 6, 40, 60
 
 
-def made(seed: int, routed: bool) -> routing.Influences:
+def made(seed: int, routed: bool) -> routing.HeadEffects:
     """Heads of log-normal strength; where routed, half of them are others at rare targets."""
     rng = np.random.default_rng(seed)
     strength = np.repeat(np.exp(rng.standard_normal(LAYERS * HEADS))[:, None], 2, axis=1)
@@ -20,13 +20,13 @@ def made(seed: int, routed: bool) -> routing.Influences:
     noise = np.exp(0.2 * rng.standard_normal((LAYERS * HEADS, WINDOWS, 2, NEURONS)))
     heads = strength[:, None, :, None] * weight[None, :, :, None] * noise
     whole = 3 * heads.reshape(LAYERS, HEADS, WINDOWS, 2, NEURONS).max(1)
-    return routing.Influences(heads, whole, weight)
+    return routing.HeadEffects(heads, whole, weight)
 
 
 def table(seed: int, routed: bool) -> pd.DataFrame:
     group = np.arange(20)
     matching = pd.DataFrame(np.random.default_rng(seed).standard_normal((NEURONS, 2)), columns=["a", "b"])
-    found = routing.routing(made(seed, routed), {"controlled": Group("B", group, group)}, matching, seed, draws=40)
+    found = routing.statistics(made(seed, routed), {"controlled": Group("B", group, group)}, matching, seed, draws=40)
     return found.set_index("statistic")
 
 
@@ -62,7 +62,8 @@ def test_gini_by_hand():
 def test_heads_layers_and_screen_have_the_influences():
     data = made(1, False)
     members = np.arange(10)
-    heads, layers = routing.heads(data, members, 0), routing.layers(data, members)
+    sets = {"controlled": Group("B", members, members)}
+    heads, layers = routing.heads(data, sets, 0), routing.whole_layers(data, sets)
     whole = data.heads[..., members].mean(-1).sum(1) / data.weight.sum(0)
     np.testing.assert_allclose(heads[["rare", "common"]].to_numpy(), whole)
     assert (heads["low"] <= heads["difference"]).all()

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
+from raretok.errors import NotApplicable
 from raretok.findings import weights
 from raretok.findings.groups import Group
 from raretok.model.load import load_model
@@ -62,9 +63,15 @@ def test_growth_is_the_step_since_which_the_tail_is_heavier(places, first, start
     assert (row["imbalance_at_start"], row["last_step"]) == (0.1, 16)
 
 
-def test_the_sweep_reaches_the_headline():
+def test_growth_needs_a_checkpoint_before_training():
+    table = pd.DataFrame({"group": "controlled", "matrix": "W_out", "statistic": "hill", "step": [2, 4]})
+    with pytest.raises(NotApplicable, match="no checkpoint before training"):
+        weights.growth(table)
+
+
+def test_the_hill_plot_reaches_the_headline():
     w = rows_of(0.4)
-    table = weights.sweep({"W_out": w}, GROUPS["controlled"], matching_of(w), 0, 60).set_index("k")
+    table = weights.hill_plot({"W_out": w}, GROUPS, matching_of(w), 0, "controlled", 60).set_index("k")
     own = weights.group_tails({"W_out": w}, {"controlled": GROUPS["controlled"]}, matching_of(w), 0, 60)
     assert table.loc[12, "estimate"] == pytest.approx(own.set_index("statistic").loc["hill", "estimate"])
     assert table.index.min() == 1
@@ -74,7 +81,7 @@ def test_the_sweep_reaches_the_headline():
 
 def test_layers_densities_and_rows():
     w = rows_of()
-    layer = weights.layers({"W_out": w}).iloc[0]
+    layer = weights.layer_spectra({"W_out": w}).iloc[0]
     assert (layer["rows"], layer["columns"]) == (300, 64)
     density = weights.densities({"W_out": w})
     assert density["share"].sum() == pytest.approx(1, abs=0.02)

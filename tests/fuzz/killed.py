@@ -1,4 +1,4 @@
-"""Writers of a store that are killed at random moments, or write the same entries at once: a process of its own, which forks.
+"""Writers of a store that are killed at chosen points of the write, or write the same entries at once: a process of its own, which forks.
 
     python killed.py FOLDER KILLS SEED
 
@@ -11,7 +11,6 @@ import os
 import random
 import signal
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -49,24 +48,50 @@ def child(work) -> int:
     return pid
 
 
+class Calls:
+    """Counts what Python calls outside itself – files made, written, synchronised, renamed – and kills its process at one of them."""
+
+    def __init__(self, fatal: int = 0) -> None:
+        self.count, self.fatal = 0, fatal
+
+    def __call__(self, frame, event, argument) -> None:
+        if event == "c_call":
+            self.count += 1
+            if self.count == self.fatal:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def write_and_die(root: Path, number: int, fatal: int) -> None:
+    """Write an entry; the process ends without a word at its call of that number."""
+    sys.setprofile(Calls(fatal))
+    write(root, number)
+
+
+def calls_of_a_write(root: Path) -> int:
+    """How many calls a write takes, reading what was written included; the first does more than those that follow."""
+    for number in range(-2, 0):
+        calls = Calls()
+        sys.setprofile(calls)
+        write(root, number)
+        sys.setprofile(None)
+    return calls.count
+
+
 def kill_writers(root: Path, kills: int, rng: random.Random) -> dict[str, int]:
-    """One writer after the other, killed at a random moment of the time that one takes; what was there before stays."""
-    store, seen = Store(root), {"whole": 0, "nothing": 0}
-    started = time.perf_counter()
+    """One writer after the other, killed at points that lie evenly over the write; what was there before stays."""
+    store, seen, calls = Store(root), {"whole": 0, "nothing": 0}, calls_of_a_write(root)
     for number in range(10):
-        os.waitpid(child(functools.partial(write, root, number)), 0)
-    usual = (time.perf_counter() - started) / 10
-    for number in range(10, 10 + kills):
-        pid = child(functools.partial(write, root, number))
-        time.sleep(rng.random() * usual * 1.2)
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+        write(root, number)
+    for k, number in enumerate(range(10, 10 + kills)):
+        pid = child(functools.partial(write_and_die, root, number, 1 + k * (calls - 1) // kills))
+        status = os.waitpid(pid, 0)[1]
+        assert os.WIFSIGNALED(status), f"writer {k} of {kills} was not killed"
         seen[state(store, number)] += 1
         assert state(store, rng.randrange(10)) == "whole"
     for number in rng.sample(range(10, 10 + kills), min(50, kills)):
         write(root, number)  # what was cut off is made again
         assert state(store, number) == "whole"
-    assert all(m["inputs"]["number"] >= 0 for _, m in store.manifests())
+    assert {m["inputs"]["number"] for _, m in store.manifests()} >= set(range(10))
     return seen
 
 

@@ -16,13 +16,13 @@ from safetensors.torch import save
 from raretok import RaretokError
 from raretok.data.frequency import load_counts
 from raretok.data.text import load_corpus
-from raretok.jobs import noted
 from raretok.model.checkpoint import read_settings, tensor_names
 from raretok.model.hub import whole
-from raretok.report import ROOT
+from raretok.repository import ROOT
+from raretok.shipped.training import _Log, _resume
 from raretok.store import Store
-from raretok.sweep import load_sweep
-from raretok.training import _Log, _resume
+from raretok.sweep.jobs import noted
+from raretok.sweep.spec import load_sweep
 
 MANY = settings.get_current_profile_name() == "fuzz"
 examples = settings(settings.get_profile("fuzz" if MANY else "quick"))

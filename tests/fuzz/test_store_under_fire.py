@@ -17,4 +17,4 @@ def test_writers_that_are_killed_or_many_leave_whole_entries_or_nothing(tmp_path
     seen = json.loads(done.stdout)
     print(f"{KILLS} writers killed: {seen}")
     assert sum(seen.values()) == KILLS
-    assert min(seen.values()) > KILLS / 20  # the moments lie on both sides of the rename
+    assert min(seen.values()) > 0  # the points lie on both sides of the rename

@@ -13,7 +13,7 @@ FREQUENCY = {"pythia-410m": (87, 417, 730, 2017, 3412)}
 def kinds(name: str):
     if not is_here(MODELS[name]):
         pytest.skip(f"not run: {name} is not on this machine, `raretok fetch {name}` gets it")
-    return Study(model=name, windows=128).relatives().set_index("neuron")
+    return Study(model=name, windows=128).table("neuron_types.neuron_types").set_index("neuron")
 
 
 @pytest.mark.hub

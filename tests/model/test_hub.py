@@ -47,7 +47,7 @@ def test_a_step_is_found_by_its_commit_and_loaded(cache, models):
 
 def test_another_commit_of_a_step_is_another_study(cache, models, corpus_file):
     def key():
-        return Study(model="pythia-70m", step=512, corpus=str(corpus_file), windows=120, length=64).key["weights"]
+        return Study(model="pythia-70m", step=512, corpus=str(corpus_file), windows=120, length=64).inputs.weights
 
     settle(cache, models["gpt_neox"])
     first = key()
@@ -92,16 +92,33 @@ def test_what_is_here_is_not_fetched_again(cache, models, monkeypatch):
     assert fetch_model("pythia-70m", 512) == str(folder)
 
 
-def test_forgetting_a_step_leaves_the_others(cache, models):
+def test_evicting_a_step_leaves_the_others(cache, models):
     settle(cache, models["gpt_neox"])
     other = settle(cache, models["gpt_neox"], ref="step1000", commit="a" * 40)
-    assert hub.forget(PYTHIA, 512) > 0
+    assert hub.evict(PYTHIA, 512) > 0
     with pytest.raises(RaretokError, match="not on this machine"):
         hub.snapshot(PYTHIA, 512)
     assert json.loads((other / "config.json").read_text())["model_type"] == "gpt_neox"
-    assert hub.forget(PYTHIA, 512) == 0
+    assert hub.evict(PYTHIA, 512) == 0
 
 
 def test_any_hub_id_works(cache, models):
     settle(cache, models["llama"], source="somebody/some-model", ref="main")
     assert load_model("somebody/some-model", None, "cpu").entry == find_model("somebody/some-model")
+
+
+def test_claims_over_training_apply_to_a_hub_model_whose_checkpoints_are_here(cache, models, corpus_file):
+    settings = {"model": "pythia-70m", "corpus": str(corpus_file), "windows": 120, "length": 64, "sample": 300}
+    for step in (0, 8, 512):
+        settle(cache, models["gpt_neox"], ref=f"step{step}", commit=f"{step:040x}")
+    study = Study(step=512, device="cpu", **settings)
+    assert study.inputs.steps == (0, 8, 512)
+    assert set(study.over_training("identification.reliability")["step"]) == {0, 8, 512}
+    row = study.claims(["C7"]).iloc[0]
+    assert row["verdict"] != "not applicable"
+    assert row["n"] == 3
+    earlier = Study(step=8, device="cpu", **settings).claims(["C7"]).iloc[0]
+    assert (earlier["verdict"], earlier["why"]) == (
+        "not applicable",
+        "training is judged at its last checkpoint, step 512",
+    )

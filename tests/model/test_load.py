@@ -114,7 +114,7 @@ def test_pickled_weights_are_refused(models, tmp_path):
 
 
 def test_a_file_overwritten_in_place_has_another_digest(tmp_path):
-    from raretok.embedded import digest_files
+    from raretok.data.packages import digest_files
 
     path = tmp_path / "file"
     path.write_bytes(b"one")

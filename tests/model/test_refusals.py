@@ -4,6 +4,7 @@ import json
 import shutil
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
 from conftest import windows_of
@@ -12,10 +13,10 @@ from transformers import AutoModelForCausalLM
 
 from raretok import RaretokError, Study
 from raretok.model import hub
+from raretok.model.forward import run_trace
 from raretok.model.load import load_model, load_tokenizer, model_digest
 from raretok.model.readout import extract_readout
 from raretok.model.registry import MODELS, ModelEntry
-from raretok.model.trace import run_trace
 
 
 def no_projection(model):
@@ -65,12 +66,13 @@ def test_a_loss_that_is_no_number_is_told(models):
         run_trace(model, windows_of(2))
 
 
-def test_an_engine_that_hooks_do_not_bear_out_stops(models, corpus_file, monkeypatch):
-    study = Study(model=str(models["gpt2"]), corpus=str(corpus_file), windows=120, length=64)
-    unlike = SimpleNamespace(abs=lambda: SimpleNamespace(max=lambda: 1.0))
-    monkeypatch.setattr(Study, "compare_with_hooks", lambda *_: {"difference": unlike})
+def test_an_engine_that_hooks_do_not_bear_out_stops(models, corpus_file, monkeypatch, own_store):
+    study = Study(model=str(models["gpt2"]), corpus=str(corpus_file), windows=120, length=64, sample=300, device="cpu")
+    unlike = pd.DataFrame({"difference": [0.5, -1.0]})
+    monkeypatch.setattr("raretok.measure.checks.compare_with_hooks", lambda *_: unlike)
     with pytest.raises(RaretokError, match=r"the engine and a hooked forward pass differ by 1.0e\+00 nats, more than"):
-        study._check_against_hooks(study.trace, 4)
+        study.get("effects.effects")
+    assert not list(own_store.glob("effects.effects/*"))
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from scipy import integrate
 
-from raretok.model.registry import SHIPPED
+from raretok.repository import MODELS
 from raretok.stats.spectra import (
     hill,
     layer_spectrum,
@@ -93,7 +93,7 @@ def test_real_layers_have_the_tail_and_the_spikes_of_weightwatcher(step, name, s
         warnings.simplefilter("ignore")
         import weightwatcher
 
-        weight = load_file(SHIPPED / "reviews-neox" / f"step{step}" / "model.safetensors")[
+        weight = load_file(MODELS / "reviews-neox" / f"step{step}" / "model.safetensors")[
             f"gpt_neox.layers.3.mlp.{name}.weight"
         ].float()
         layer = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False)

