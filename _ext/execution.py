@@ -1,7 +1,7 @@
 """Sphinx extension: what a chapter shows is as old as the package it ran, not as its own text.
 
 The execution cache knows only the cells of a page. Here its folder is named by a digest of the package, the pinned
-versions, the shipped models and the results of the benchmarks, so that an edit of any of them runs every chapter again.
+versions, the shipped models and the results that come with the package, so that an edit of any of them runs every chapter again.
 The chapters that show what is in the results folder, or the commit, are run at every build: these are in no digest.
 
 Pages that are not in the cache are run before they are read, two at a time.
@@ -40,10 +40,10 @@ def digest(root: Path) -> str:
     found = hashlib.sha256()
     spec = importlib.util.find_spec("raretok")
     imported = Path(spec.origin).parent if spec and spec.origin else root / "raretok"
-    code = [p for folder in dict.fromkeys((root / "raretok", imported)) for p in sorted(folder.rglob("*.py"))]
+    package = [p for folder in dict.fromkeys((root / "raretok", imported)) for p in sorted(folder.rglob("*"))]
+    code = [p for p in package if p.suffix in (".py", ".json", ".csv")]
     shipped = sorted(p for p in (root / "models").rglob("*") if p.is_file())
-    results = sorted(p for p in (root / "benchmarks").glob("*") if p.suffix in (".json", ".csv"))
-    for path in [*code, *shipped, *results, root / "constraints.txt"]:
+    for path in [*code, *shipped, root / "constraints.txt"]:
         found.update(os.path.relpath(path, root).encode() + path.read_bytes())
     return found.hexdigest()[:16]
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import html
 import re
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import jupytext
@@ -26,6 +28,7 @@ CHARTS = re.compile(r'\s*<script defer="defer" src="[^"]*/(?:vega|charts)-[^"]*"
 DESIGN = re.compile(r"\s*<(?:link|script)[^>]*/(?:sphinx-design|design-tabs)[^>]*>(?:</script>)?")
 STAMP = re.compile(r"(/mystnb\.[0-9a-f]+\.css)\?v=[0-9a-f]+")
 SEARCH = re.compile(r'\s*<script src="[^"]*(?:searchtools|language_data|searchindex)\.js[^"]*"></script>')
+MODULES = re.compile(r"<!-- modules: ([\w.]+) -->")
 LITERAL = re.compile(r"(``.*?``)")
 
 
@@ -82,6 +85,17 @@ def add_notebook(app: Sphinx, page: str, _: str, context: dict[str, Any], doctre
             group["buttons"].insert(0, button)
 
 
+def list_modules(_: Sphinx, page: str, source: list[str]) -> None:
+    """Put every module of a room where a page names the room, so that a new module is on the page without an edit of it."""
+
+    def listed(found: re.Match[str]) -> str:
+        modules = iter_modules(import_module(found[1]).__path__, f"{found[1]}.")
+        blocks = [f".. automodule:: {module.name}\n   :members:\n   :no-value:\n" for module in modules]
+        return "```{eval-rst}\n" + "\n".join(blocks) + "```"
+
+    source[0] = MODULES.sub(listed, source[0])
+
+
 def escape_bars(_app: Sphinx, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
     """Absolute values in docstrings are no substitutions of reStructuredText."""
     for number, line in enumerate(lines):
@@ -112,6 +126,7 @@ def lighten(app: Sphinx, error: Exception | None) -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx; the theme makes its buttons first."""
     app.connect("builder-inited", write_card)
+    app.connect("source-read", list_modules)
     app.connect("html-page-context", describe, priority=600)
     app.connect("html-page-context", add_notebook, priority=600)
     app.connect("autodoc-process-docstring", escape_bars)
