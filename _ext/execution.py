@@ -1,8 +1,9 @@
 """Sphinx extension: what a chapter shows is as old as the package it ran, not as its own text.
 
 The execution cache knows only the cells of a page. Here its folder is named by a digest of the package, the pinned
-versions, the shipped models and the results that come with the package, so that an edit of any of them runs every chapter again.
-The chapters that show what is in the results folder, or the commit, are run at every build: these are in no digest.
+versions, the shipped models and the results that come with the package, so that an edit of any of them runs every
+chapter again. The chapters that show what is in the results folder, or the commit, are run at every build: these are
+in no digest.
 
 Pages that are not in the cache are run before they are read, two at a time.
 """
@@ -36,7 +37,9 @@ log = logging.getLogger(__name__)
 
 
 def digest(root: Path) -> str:
-    """Digest of everything outside the pages that a page's numbers come from, the package that pages import included."""
+    """Digest of everything outside the pages that a page's numbers come from, the package that pages import
+    included.
+    """
     found = hashlib.sha256()
     spec = importlib.util.find_spec("raretok")
     imported = Path(spec.origin).parent if spec and spec.origin else root / "raretok"
@@ -59,7 +62,9 @@ def always(*_: Any) -> list[str]:
 
 
 def _is_whole(cache: Any, pk: int) -> bool:
-    """Whether a page in the cache can be read: of a build that was killed there may be the record alone, or half a file."""
+    """Whether a page in the cache can be read: of a build that was killed there may be the record alone, or half a
+    file.
+    """
     try:
         return bool(cache.get_cache_bundle(pk).nb)
     except (KeyError, ValueError):
@@ -67,7 +72,8 @@ def _is_whole(cache: Any, pk: int) -> bool:
 
 
 def run_ahead(app: Sphinx, _: Any, names: list[str]) -> None:
-    """Run what is not in the cache, and after it what is always run: the front page, which sums up its study, then the others.
+    """Run what is not in the cache, and after it what is always run: the front page, which sums up its study, then the
+    others.
 
     A page that fails, or whose process is killed, runs again, and is told, when it is read.
     """

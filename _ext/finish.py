@@ -1,7 +1,8 @@
-"""Sphinx extension: the last touch of every page – what a link to it shows elsewhere, its notebook, and no script it does not need.
+"""Sphinx extension: the last touch of every page – what a link to it shows elsewhere, its notebook, and no script it
+does not need.
 
-A page of code can be taken along as a notebook; pages about the interface take their text from docstrings; and the icons are a
-few drawings in ``book.css`` instead of the theme's megabyte and a half of them.
+A page of code can be taken along as a notebook; pages about the interface take their text from docstrings; and the
+icons are a few drawings in ``book.css`` instead of the theme's megabyte and a half of them.
 """
 
 from __future__ import annotations
@@ -86,7 +87,9 @@ def add_notebook(app: Sphinx, page: str, _: str, context: dict[str, Any], doctre
 
 
 def list_modules(_: Sphinx, page: str, source: list[str]) -> None:
-    """Put every module of a room where a page names the room, so that a new module is on the page without an edit of it."""
+    """Put every module of a room where a page names the room, so that a new module is on the page without an edit of
+    it.
+    """
 
     def listed(found: re.Match[str]) -> str:
         modules = iter_modules(import_module(found[1]).__path__, f"{found[1]}.")
@@ -104,7 +107,9 @@ def escape_bars(_app: Sphinx, _what: str, _name: str, _object: Any, _options: An
 
 
 def lighten(app: Sphinx, error: Exception | None) -> None:
-    """Take the theme's script of icons out of every page, that of charts and the styles of cards and tabs out of those without, the index of the search out of all but its own page, and what the theme writes twice or wrongly."""
+    """Take the theme's script of icons out of every page, that of charts and the styles of cards and tabs out of
+    those without, the index of the search out of all but its own page, and what the theme writes twice or wrongly.
+    """
     if error is not None or app.builder.format != "html":
         return
     for path in Path(app.outdir).rglob("*.html"):

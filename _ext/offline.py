@@ -1,7 +1,7 @@
 """Sphinx extension: pages that need no outside host – charts, formulas – and no script they do not use.
 
-Vega's scripts are written once into ``_static`` (from a package, not a network), formulas become MathML at build time, and
-the live-code launcher that names a content network on every page is taken out.
+Vega's scripts are written once into ``_static`` (from a package, not a network), formulas become MathML at build time,
+and the live-code launcher that names a content network on every page is taken out.
 """
 
 from __future__ import annotations

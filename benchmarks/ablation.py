@@ -1,9 +1,10 @@
 """How fast and how right each way of ablating is, in one run: `make bench` → `raretok/measure/benchmarks.json`.
 
-Methods: `hooks` (a forward pass of the whole model for each neuron), `published` (residual, norm, unembedding and cross-entropy anew for
-each pair, in chunks of 20 neurons × 256 tokens; `published+entropy` computes the entropy too), `exact`, `exact+outputs` (entropy,
-divergence and both direct effects, too), `certified`, and `layer`: `ablate` over the whole layer at 25,000 positions, sums by document
-included. Each runs in a process of its own, so that its peak memory is its own; errors are against the exact pass in float64.
+Methods: `hooks` (a forward pass of the whole model for each neuron), `published` (residual, norm, unembedding and
+cross-entropy anew for each pair, in chunks of 20 neurons × 256 tokens; `published+entropy` computes the entropy too),
+`exact`, `exact+outputs` (entropy, divergence and both direct effects, too), `certified`, and `layer`: `ablate` over
+the whole layer at 25,000 positions, sums by document included. Each runs in a process of its own, so that its peak
+memory is its own; errors are against the exact pass in float64.
 """
 
 from __future__ import annotations
@@ -341,7 +342,7 @@ def main() -> None:
                 continue  # there is no model of these dimensions to run forward
             if arguments.only and method not in arguments.only:
                 continue
-            # Large pages are ours to ask for (see raretok/__init__.py); the procedures compared with run as torch runs by default.
+            # Large pages are set by raretok/__init__.py; the procedures compared with run as torch runs by default.
             os.environ["THP_MEM_ALLOC_ENABLE"] = "0" if method in DEFAULTS else "1"
             queue: Any = context.SimpleQueue()
             process = context.Process(target=measure, args=(name, method, device, queue))

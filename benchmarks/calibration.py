@@ -1,4 +1,5 @@
-"""How often each rule of ``raretok.claims`` finds something: in data that hold nothing, and in data with a planted answer.
+"""How often each rule of ``raretok.claims`` finds something: in data that hold nothing, and in data with a planted
+answer.
 
 Writes ``raretok/claims/calibration.csv``. Run it by ``make calibration``; about three quarters of an hour on two cores.
 """

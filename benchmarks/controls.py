@@ -1,4 +1,6 @@
-"""What a thousand matched control groups cost: moments, groups and their statistics, at the width of Pythia-410M's MLP. Run by ``make bench``."""
+"""What a thousand matched control groups cost: moments, groups and their statistics, at the width of Pythia-410M's
+MLP. Run by ``make bench``.
+"""
 
 import argparse
 import resource

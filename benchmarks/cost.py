@@ -1,4 +1,6 @@
-"""What a study's effects cost for models and texts of many sizes: ``raretok/measure/cost.csv``. Run by ``make cost``, on a quiet machine."""
+"""What a study's effects cost for models and texts of many sizes: ``raretok/measure/cost.csv``. Run by ``make
+cost``, on a quiet machine.
+"""
 
 import json
 import os

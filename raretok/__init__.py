@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from raretok.measure.settings import StudySettings
     from raretok.study import Study
 
-# Large arrays in large pages (Linux): the ablation passes spend less time on fresh memory. Read when torch first allocates.
+# Large arrays use large pages (Linux), so that the ablation passes spend less time on fresh memory. Torch reads the
+# setting when it first allocates.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 __all__ = ["NotApplicable", "RaretokError", "Study", "StudySettings"]

@@ -233,6 +233,16 @@ def _defined(statement: ast.stmt) -> Iterator[str]:
                 yield node.id
 
 
+class _WithoutText(ast.NodeTransformer):
+    """A transformer that empties strings, those with fields included."""
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        return ast.Constant("") if isinstance(node.value, str) else node
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        return ast.Constant("")
+
+
 class _Strip(ast.NodeTransformer):
     """A transformer that removes docstrings, the texts of errors, and declarations."""
 
@@ -243,10 +253,7 @@ class _Strip(ast.NodeTransformer):
         return None if isinstance(node.value, ast.Constant) else self.generic_visit(node)
 
     def visit_Raise(self, node: ast.Raise) -> ast.AST:
-        for part in ast.walk(node):
-            if isinstance(part, ast.Constant) and isinstance(part.value, str):
-                part.value = ""
-        return node
+        return _WithoutText().visit(node)
 
     def _undeclared(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> ast.AST:
         node.decorator_list = [d for d in node.decorator_list if not self._declares(d)]

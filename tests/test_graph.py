@@ -1,4 +1,6 @@
-"""Declared computations on a tiny study: each is computed once and kept, as long as nothing that changes its value has changed."""
+"""Declared computations on a tiny study: each is computed once and kept, as long as nothing that changes its value
+has changed.
+"""
 
 from collections import Counter
 

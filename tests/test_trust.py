@@ -1,4 +1,6 @@
-"""Nothing that comes from outside is run: no pickle, no code of a checkpoint, no YAML that makes objects, no markup of a corpus."""
+"""Nothing that comes from outside is run: no pickle, no code of a checkpoint, no YAML that makes objects, no markup
+of a corpus.
+"""
 
 import ast
 import json

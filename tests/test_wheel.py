@@ -41,7 +41,8 @@ sums = ablate(readout, trace)["loss"]
 step = trace.activation.mean(0) - trace.activation
 for i in range(neurons):
     moved = trace.residual + step[:, [i]] * readout.w_out[i]
-    losses = [torch.nn.functional.cross_entropy(readout.logits(r), torch.from_numpy(trace.target)) for r in (moved, trace.residual)]
+    target = torch.from_numpy(trace.target)
+losses = [torch.nn.functional.cross_entropy(readout.logits(r), target) for r in (moved, trace.residual)]
     assert abs(float(losses[0] - losses[1]) * tokens - sums.net[:, 0, i].sum()) < 1e-3, i
 print("the engine agrees")
 """
@@ -74,7 +75,14 @@ def test_imports_load_nothing_heavy(module, heavy):
 
 
 def test_importing_charts_changes_nobody_s_altair():
-    code = "import altair; before = altair.theme.active, altair.renderers.active\nimport raretok.charts.regimes\nassert (altair.theme.active, altair.renderers.active) == before"
+    code = """
+import altair
+
+before = altair.theme.active, altair.renderers.active
+import raretok.charts.regimes
+
+assert (altair.theme.active, altair.renderers.active) == before
+"""
     done = run(code)
     assert done.returncode == 0, done.stderr
 

@@ -20,8 +20,10 @@ COLOURS = {
     Verdict.NOT_APPLICABLE: PALE,
 }
 COLUMNS = (
-    "“as published”: the published estimator, and whether by it alone one would say yes; “controlled”: of the quantity named, which for some claims is another one; n: neurons – or "
-    "checkpoints (C7, C14), heads (C17, C18), documents (C20, C23); null: percentile in the null it is closest to (C2–C4: of the bend; C17: of the Gini difference; C5, C8, C21: p)"
+    "“as published”: the published estimator, and whether by it alone one would say yes; “controlled”: of the "
+    "quantity named, which for some claims is another one; n: neurons – or "
+    "checkpoints (C7, C14), heads (C17, C18), documents (C20, C23); null: percentile in the null it is closest to "
+    "(C2–C4: of the bend; C17: of the Gini difference; C5, C8, C21: p)"
 )
 """A description of the columns of a table of claims."""
 LONG_NAME = 8
@@ -109,7 +111,8 @@ def _chip(row: dict[str, Any] | None) -> str:
         return "–"
     verdict = Verdict(row["verdict"])
     reason = f'title="{html.escape(row["why"], quote=True)}"'
-    return f'<span class="raretok-chip raretok-{verdict.name.lower()}" {reason}>{SIGNS[verdict]}<span> {verdict}</span></span>'
+    name = verdict.name.lower()
+    return f'<span class="raretok-chip raretok-{name}" {reason}>{SIGNS[verdict]}<span> {verdict}</span></span>'
 
 
 def verdict_matrix(claims: pd.DataFrame, column: str, title: str) -> alt.LayerChart:
@@ -151,5 +154,9 @@ def verdict_matrix(claims: pd.DataFrame, column: str, title: str) -> alt.LayerCh
 def calibration(table: pd.DataFrame) -> Any:
     """Show the table of ``claims.calibration``: the shares of data sets on which a rule says *supported*."""
     shares = {str(c): "{:.1%}" for c in table if c not in ("rule", "sets")}
-    caption = f"Share of data sets on which a rule says “supported”; at least {table['sets'].min():,} sets of each kind in which the claim is untrue; “planted, denied”: “not supported” where it was planted"
+    caption = (
+        "Share of data sets on which a rule says “supported”; "
+        f"at least {table['sets'].min():,} sets of each kind in which the claim is untrue; "
+        "“planted, denied”: “not supported” where it was planted"
+    )
     return show_table(table.drop(columns="sets"), shares, caption)

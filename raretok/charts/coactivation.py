@@ -158,7 +158,8 @@ def controls(histograms: pd.DataFrame, group: str) -> alt.LayerChart:
     return finish(
         alt.layer(bars, mark).add_params(picked).properties(width="container", height=260),
         f"The {group} group in rare-target contexts, among groups of the same size",
-        "orange: the group itself; grey: random groups, blue: matched in mean, variance, firing rate and norm; choose below",
+        "orange: the group itself; grey: random groups, blue: matched in mean, variance, firing rate and norm; "
+        "choose below",
         "Histogram of a statistic over random and matched groups with the rare-token group's value marked.",
     )
 
@@ -194,7 +195,8 @@ def centring(histograms: pd.DataFrame) -> alt.Chart:
         chart.add_params(*chosen).properties(width="container", height=240),
         "Pairs of neurons, as observed and with nothing in common",
         "permuted: each neuron's activations moved to random positions; choose below",
-        "Distribution over pairs of neurons of uncentred cosine or correlation, observed and with activations moved to random positions.",
+        "Distribution over pairs of neurons of uncentred cosine or correlation, observed and with activations moved "
+        "to random positions.",
     )
 
 
@@ -256,5 +258,8 @@ def complete_table(coactivation: pd.DataFrame, across: pd.DataFrame) -> Any:
         | {"random": place(r["random"]), "matched": place(r["matched"])}
         for r in (*coactivation.to_dict("records"), *across.to_dict("records"))
     ]
-    caption = "Published groups on all documents, the others on half B; percentile of each statistic in control groups of the same size"
+    caption = (
+        "Published groups on all documents, the others on half B; "
+        "percentile of each statistic in control groups of the same size"
+    )
     return show_table(pd.DataFrame(rows), caption=caption)

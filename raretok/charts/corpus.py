@@ -35,7 +35,8 @@ def zipf(types: pd.DataFrame, facts: Mapping[str, str]) -> alt.LayerChart:
     return finish(
         alt.layer(lines, points).properties(width="container"),
         "Most types are rare, most tokens are not",
-        f"{facts['types']} types; the rarest {facts['rare_types']} make up {facts['rare_mass']} of {facts['tokens']} tokens",
+        f"{facts['types']} types; the rarest {facts['rare_types']} make up {facts['rare_mass']} of {facts['tokens']} "
+        "tokens",
         "Occurrences against rank of the token types, both on log axes, with the rare and the common band marked.",
     )
 
@@ -108,5 +109,6 @@ def difficulty(bands: pd.DataFrame, facts: Mapping[str, str]) -> alt.LayerChart:
         alt.layer(bars, rules).resolve_scale(color="independent").properties(width="container", height=240),
         f"Rare targets cost {facts['rare_loss']} nats, common ones {facts['common_loss']}",
         "so they are compared with common targets that are as hard: the matched band",
-        "Mean loss in nats for ten tenths of the token mass from the rarest targets to the most frequent, and for three bands.",
+        "Mean loss in nats for ten tenths of the token mass from the rarest targets to the most frequent, and for "
+        "three bands.",
     )

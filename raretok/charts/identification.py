@@ -66,23 +66,19 @@ def halves(effects: pd.DataFrame, identified: pd.DataFrame, facts: Mapping[str, 
     return finish(
         alt.layer(line.encode(x="net_a:Q", y="net_b:Q"), points).properties(width="container", height=360),
         f"Measured on two halves of the documents, the effects have a reliability of {facts['split_half']}",
-        f"{facts['neurons']} neurons, net effects on rare targets; rank correlation of their absolute values {facts['order_rare']}",
+        f"{facts['neurons']} neurons, net effects on rare targets; rank correlation of their absolute values "
+        f"{facts['order_rare']}",
         "Scatter of each neuron's net effect on rare targets in one half of the documents against the other half.",
     )
 
 
-def rank_curve(effects: pd.DataFrame, facts: Mapping[str, str]) -> alt.Chart:
-    """Plot |net| by rank for rare, matched and common targets on log–log axes, ranked on half A, measured on half B."""
-    curves = []
-    for band in ("rare", "matched", "common"):
-        part = effects[effects["band"] == band].sort_values("net_a", key=abs, ascending=False).reset_index(drop=True)
-        sign = np.sign(part["net_a"])
-        part = part.assign(rank=part.index + 1, size=part["net_b"] * sign)
-        smooth = part["size"].rolling(9, center=True, min_periods=1).mean()
-        curves.append(part.assign(size=smooth)[part["rank"].isin(log_ranks(len(part), 150))])
-    shown = pd.concat(curves)[["band", "neuron", "rank", "size"]]
-    shown = shown[shown["size"] > 0]
-    domain = ["rare", "matched", "common"]
+def rank_curve(curves: pd.DataFrame, facts: Mapping[str, str]) -> alt.Chart:
+    """Plot the held-out effects by rank for rare, matched and common targets on log–log axes.
+
+    ``curves`` is ``identification.rank_curves``.
+    """
+    domain = list(dict.fromkeys(curves["band"]))
+    shown = curves[curves["rank"].isin(log_ranks(curves["rank"].max(), 150)) & (curves["size"] > 0)]
     chart = (
         alt.Chart(shown)
         .mark_line(point=alt.OverlayMarkDef(size=18, filled=True), strokeWidth=1.5)
@@ -97,8 +93,10 @@ def rank_curve(effects: pd.DataFrame, facts: Mapping[str, str]) -> alt.Chart:
     )
     return finish(
         chart.properties(width="container"),
-        f"{facts['head']} of {facts['neurons']} neurons, chosen on half A, carry {facts['head_share']} of the summed |effect| on rare targets of half B",
-        "ranked on half A, measured on half B, running mean of nine ranks; where that is not positive there is no point",
+        f"{facts['head']} of {facts['neurons']} neurons, chosen on half A, carry {facts['head_share']} of the summed "
+        "|effect| on rare targets of half B",
+        f"ranked on half A, measured on half B, running mean of {facts['smoothed']} ranks; where that is not "
+        "positive there is no point",
         "Held-out effect against rank of the neurons, log–log, for rare, matched and common targets.",
     )
 
@@ -137,8 +135,10 @@ def contrast(effects: pd.DataFrame, identified: pd.DataFrame, facts: Mapping[str
     )
     return finish(
         alt.layer(line, across, along, points).properties(width="container", height=360),
-        f"{facts['controlled']} of {facts['neurons']} neurons act on rare targets otherwise than on common targets as hard",
-        f"chosen on half A (FDR {facts['q_level']}) with the same sign on half B, shown on half B; bars: 95% intervals by document bootstrap",
+        f"{facts['controlled']} of {facts['neurons']} neurons act on rare targets otherwise than on common targets "
+        "as hard",
+        f"chosen on half A (FDR {facts['q_level']}) with the same sign on half B, shown on half B; bars: 95% "
+        "intervals by document bootstrap",
         "Scatter of every neuron's net effect on rare targets against its net effect on matched common targets.",
     )
 
@@ -200,7 +200,8 @@ def dose_response(effects: pd.DataFrame, neurons: Sequence[int]) -> alt.LayerCha
     return finish(
         alt.layer(band, line).add_params(picked).properties(width="container"),
         "How the effect depends on the frequency of the target",
-        "mean loss change when the neuron is ablated, by tenth of the token mass, all documents; neurons chosen on half A; ribbons: 95% intervals",
+        "mean loss change when the neuron is ablated, by tenth of the token mass, all documents; neurons chosen on "
+        "half A; ribbons: 95% intervals",
         "Net effect of the leading rare-token neurons by frequency tenth of the target, with confidence ribbons.",
     )
 

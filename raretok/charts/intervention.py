@@ -25,7 +25,8 @@ def groups(table: pd.DataFrame, facts: Mapping[str, str]) -> alt.LayerChart:
     )
     return finish(
         alt.layer(line).properties(width="container", height=260),
-        f"Of {facts['group_size']} neurons chosen together, {facts['shared']} are among the {facts['group_size']} best single ones",
+        f"Of {facts['group_size']} neurons chosen together, {facts['shared']} are among the {facts['group_size']} "
+        "best single ones",
         "both chosen on half A; exact joint ablation on half B",
         "Rise of the loss on rare targets by size of two groups of neurons ablated together.",
     )
@@ -34,7 +35,7 @@ def groups(table: pd.DataFrame, facts: Mapping[str, str]) -> alt.LayerChart:
 def pruning(table: pd.DataFrame, facts: Mapping[str, str]) -> alt.LayerChart:
     """Plot the rise of the loss when the first k neurons are ablated, and when as many others are.
 
-    The reader chooses the targets. ``table`` is ``intervention.pruning``.
+    The reader chooses the targets. ``table`` is ``intervention.pruning_curves``.
     """
     names = {"first": "rare-token neurons first", "matched": "matched neurons", "random": "random neurons"}
     whole = table["k"].max()
@@ -51,15 +52,16 @@ def pruning(table: pd.DataFrame, facts: Mapping[str, str]) -> alt.LayerChart:
     )
     line = base.mark_line(point=True).encode(
         x,
-        alt.Y("mean(net):Q"),
+        alt.Y("net:Q"),
         colour,
         alt.StrokeDash("kind:N", scale=alt.Scale(domain=domain, range=[[1, 0], [5, 3], [2, 2]]), title=None),
-        tooltip=["k", "kind", alt.Tooltip("mean(net)", format=".4f")],
+        tooltip=["k", "kind", alt.Tooltip("net", format=".4f")],
     )
     return finish(
         alt.layer(ribbon, line).add_params(picked).properties(width="container", height=300),
         f"Ablated together, all {whole:,}: {facts['all_rare']} nats on rare, {facts['all_common']} on common targets",
-        "in the order of |S| in half A; exact joint ablation on half B; ribbon: 95 %; other lines: mean of several groups; choose the targets below",
+        "in the order of |S| in half A; exact joint ablation on half B; ribbon: 95%; other lines: mean of several "
+        "groups; choose the targets below",
         "Rise of the loss by number of neurons ablated together, for rare-token, matched and random neurons.",
     )
 
@@ -97,8 +99,9 @@ def scaling(table: pd.DataFrame, facts: Mapping[str, str]) -> alt.LayerChart:
     return finish(
         alt.layer(ribbon, line).add_params(picked).properties(width="container", height=280),
         f"Loss on rare targets when the {facts['scaled_size']} neurons are scaled: {facts['scaled_best']}",
-        "below 0 the loss is lower; exact; ribbons: 95 % by resampling documents; choose the neurons below",
-        "Change of the loss on rare, matched and common targets when the neurons' activations are multiplied by a factor.",
+        "below 0 the loss is lower; exact; ribbons: 95% by resampling documents; choose the neurons below",
+        "Change of the loss on rare, matched and common targets when the neurons' activations are multiplied by a "
+        "factor.",
     )
 
 
@@ -115,6 +118,7 @@ def best_settings(best: pd.DataFrame) -> Any:
     return show_table(
         shown[["corpus", "group", "size", "factor", *names]].rename(columns=names),
         {"factor": "{:g}"},
-        "Change of the loss with the factor chosen on half A (1: none lowers it without raising the loss on common targets), on half B; "
-        "95 % intervals by resampling documents",
+        "Change of the loss with the factor chosen on half A (1: none lowers it without raising the loss on common "
+        "targets), on half B; "
+        "95% intervals by resampling documents",
     )

@@ -30,7 +30,8 @@ def layers(table: pd.DataFrame, facts: Mapping[str, str]) -> alt.LayerChart:
     return finish(
         alt.layer(bars, rules).properties(width="container", height=280),
         f"The last layer holds {facts['last_share']} of the summed squared rare-specific effects, {facts['last_rank']}",
-        f"first order, {facts['layer_documents']} documents; product of two halves of the documents, so that noise adds nothing; bars: 95 %",
+        f"first order, {facts['layer_documents']} documents; product of two halves of the documents, so that noise "
+        "adds nothing; bars: 95%",
         "Rare-specific effects summed over the neurons of each layer, with intervals.",
     )
 
@@ -41,5 +42,6 @@ def checks_table(checks: pd.DataFrame) -> Any:
     return show_table(
         checks.rename(columns=names),
         dict.fromkeys(names.values(), "{:+.5f}"),
-        f"Mean effect on rare targets of the first {CHECKED_WINDOWS} windows: the strongest neurons of some layers, and some at random",
+        f"Mean effect on rare targets of the first {CHECKED_WINDOWS} windows: the strongest neurons of some layers, "
+        "and some at random",
     )

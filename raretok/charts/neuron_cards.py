@@ -42,7 +42,8 @@ def _card(row: Mapping[Any, Any], prefix: str, parts: dict[str, Any], known: set
     neuron = row["neuron"]
     kinds = [name for name in ("controlled", "published") if row[name]]
     head = (
-        f"<summary><b>neuron {neuron}</b> <span>{escape(row['direction'])}</span> <span>S = {row['s_b']:+.4f} ± {1.96 * row['se_b']:.4f}</span> "
+        f"<summary><b>neuron {neuron}</b> <span>{escape(row['direction'])}</span> <span>S = {row['s_b']:+.4f} ± "
+        f"{1.96 * row['se_b']:.4f}</span> "
         f"<span>{' and '.join(kinds) or 'neither'}</span></summary>"
     )
     sections = [
@@ -78,7 +79,8 @@ def _effects(part: pd.DataFrame) -> str:
         width = 40 * abs(net) / largest
         x = 40 if net >= 0 else 40 - width
         bar = (
-            f'<svg width="80" height="10" role="img" aria-label="{net:+.4f}"><rect x="{x:.1f}" width="{width:.1f}" height="10" fill="{ORANGE}"/>'
+            f'<svg width="80" height="10" role="img" aria-label="{net:+.4f}">'
+            f'<rect x="{x:.1f}" width="{width:.1f}" height="10" fill="{ORANGE}"/>'
             '<path d="M40 0V10" stroke="currentColor"/></svg>'
         )
         rows.append((names[band], bar, with_interval(net, low, high)))
@@ -130,6 +132,7 @@ def _sparkline(part: pd.DataFrame | None) -> str:
     steps = part["step"].sort_values().to_list()
     label = f"from {values[0]:+.4f} at step {steps[0]} to {values[-1]:+.4f} at step {steps[-1]}, a point a checkpoint"
     return (
-        f'<svg width="240" height="60" role="img" aria-label="{label}"><path d="M0 30H240" stroke="currentColor" opacity="0.3"/>'
+        f'<svg width="240" height="60" role="img" aria-label="{label}">'
+        f'<path d="M0 30H240" stroke="currentColor" opacity="0.3"/>'
         f'<polyline points="{points}" fill="none" stroke="{ORANGE}" stroke-width="2"/></svg><p>{label} (nats)</p>'
     )

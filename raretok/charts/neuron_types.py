@@ -39,7 +39,8 @@ def kinds(types: pd.DataFrame, neurons: pd.DataFrame, facts: Mapping[str, str]) 
     )
     return finish(
         alt.layer(points, rings).properties(width="container", height=340),
-        f"{facts['entropy_neurons']} entropy and {facts['frequency_neurons']} token-frequency neurons; {facts['both']} of the rare-token neurons are among them",
+        f"{facts['entropy_neurons']} entropy and {facts['frequency_neurons']} token-frequency neurons; "
+        f"{facts['both']} of the rare-token neurons are among them",
         f"{len(shown):,} neurons; orange rings: rare-token neurons (controlled definition)",
         "Scatter of norm against logit variance of all neurons, coloured by kind, with rare-token neurons ringed.",
     )
@@ -69,7 +70,8 @@ def mediated(types: pd.DataFrame, neurons: pd.DataFrame, facts: Mapping[str, str
     )
     return finish(
         chart.properties(width="container", height=300),
-        f"Median shares of all neurons: {facts['middle_scale']} through the norm's scale, {facts['middle_frequency']} through the log-unigram direction",
+        f"Median shares of all neurons: {facts['middle_scale']} through the norm's scale, "
+        f"{facts['middle_frequency']} through the log-unigram direction",
         "1 − mean |direct effect| / mean |total effect|; below 0 the path works against the rest; cut at ±1",
         "Scatter of the two mediated shares of every neuron.",
     )
@@ -103,7 +105,8 @@ def direct_effect_share(table: pd.DataFrame, facts: Mapping[str, str]) -> alt.La
     return finish(
         alt.layer(one, bars, points).properties(width="container", height=150),
         f"Of the rare-specific effect there remain {facts['remains']}",
-        "measured on half B; controlled: chosen and oriented on half A, published: chosen on all documents; bars: 95 % by resampling documents",
+        "measured on half B; controlled: chosen and oriented on half A, published: chosen on all documents; bars: "
+        "95% by resampling documents",
         "Share of the rare-specific effect that remains when the norm's scale or the log-unigram direction is frozen.",
     )
 
@@ -115,11 +118,12 @@ def overlap_table(overlap: pd.DataFrame) -> Any:
     """
     shares = [with_interval(r["share"], r["low"], r["high"]) for r in overlap.to_dict("records")]
     shown = overlap.assign(share=shares)[["group", "kind", "size", "of_kind", "both", "expected", "share", "p"]]
-    names = {"group": "rare-token neurons", "of_kind": "of this kind", "share": "share [95 %]"}
+    names = {"group": "rare-token neurons", "of_kind": "of this kind", "share": "share [95%]"}
     return show_table(
         shown.rename(columns=names),
         {"expected": "{:.1f}", "p": "{:.3f}"},
-        "Rare-token neurons of each kind, how many as many neurons at random would have (hypergeometric p), and the share with its "
+        "Rare-token neurons of each kind, how many as many neurons at random would have (hypergeometric p), and the "
+        "share with its "
         "Clopper–Pearson interval",
     )
 
@@ -134,7 +138,8 @@ def directions_table(sensitivity: pd.DataFrame) -> Any:
     return show_table(
         sensitivity.rename(columns={"directions": name}),
         {name: "{:.1%}"} | neurons,
-        "Mean share of ‖w‖² in the bottom singular directions of the unembedding, for several choices of how many these are",
+        "Mean share of ‖w‖² in the bottom singular directions of the unembedding, for several choices of how many "
+        "these are",
     )
 
 
@@ -143,6 +148,8 @@ def thresholds_table(thresholds: pd.DataFrame) -> Any:
     return show_table(
         thresholds,
         {"mediated share": "{:.1%}", "expected": "{:.1f}", "p": "{:.3f}"},
-        "Neurons of each kind by the mediated share that is asked for, how many rare-token neurons are among them, and as many neurons "
-        "at random would be (hypergeometric p); at the lowest share a neuron acts mostly by other paths, so that the name hardly fits",
+        "Neurons of each kind by the mediated share that is asked for, how many rare-token neurons are among them, "
+        "and as many neurons "
+        "at random would be (hypergeometric p); at the lowest share a neuron acts mostly by other paths, so that the "
+        "name hardly fits",
     )

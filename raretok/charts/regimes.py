@@ -72,7 +72,8 @@ def published_curve(curves: pd.DataFrame) -> alt.LayerChart:
     return finish(
         alt.layer(_boundaries(), line).properties(width="container"),
         "The sorted effects on rare targets, and on common ones",
-        "all documents, each bin of ranks averaged; dashed: the published boundaries of the regimes, ln rank 3.5 and 5.5",
+        "all documents, each bin of ranks averaged; dashed: the published boundaries of the regimes, ln rank 3.5 and "
+        "5.5",
         "Rank curves of the absolute net effect for rare, matched and common targets on log–log axes.",
     )
 
@@ -114,7 +115,8 @@ def rival_table(tails: pd.DataFrame) -> Any:
     return show_table(
         table,
         {"likelihood ratio": "{:+.2f}", "p": "{:.3f}", "nested p": "{:.3f}"},
-        "The power law against its rivals on the same tail; a ratio > 0 favours the power law. Nested p: of the power law inside the rival, over head and middle",
+        "The power law against its rivals on the same tail; a ratio > 0 favours the power law. Nested p: of the "
+        "power law inside the rival, over head and middle",
     )
 
 
@@ -137,8 +139,10 @@ def local_slopes(slopes: pd.DataFrame, facts: Mapping[str, str]) -> alt.LayerCha
     )
     return finish(
         alt.layer(_boundaries(), line).properties(width="container", height=220),
-        f"The local slope of the rare curve: {facts['head_slope']} in the head, {facts['tail_slope']} beyond the middle",
-        "least squares in a window of 0.5 in ln rank, medians of each part; a power law would be level between the dashed boundaries",
+        f"The local slope of the rare curve: {facts['head_slope']} in the head, {facts['tail_slope']} beyond the "
+        "middle",
+        "least squares in a window of 0.5 in ln rank, medians of each part; a power law would be level between the "
+        "dashed boundaries",
         "Local slope of the rank curves against rank for rare, matched and common targets.",
     )
 
@@ -191,7 +195,8 @@ def overlay(curves: pd.DataFrame) -> alt.LayerChart:
     return finish(
         alt.layer(_boundaries(), band, line).add_params(*chosen.values()).properties(width="container", height=340),
         "The observed curve, and what a null looks like in the same axes",
-        "choose below; ribbons: 95% of documents resampled (observed, controlled form) or of the null's draws; a bin without a positive mean has no point",
+        "choose below; ribbons: 95% of documents resampled (observed, controlled form) or of the null's draws; a bin "
+        "without a positive mean has no point",
         "Observed rank curve with the ribbon of a chosen null distribution on the same log–log axes.",
     )
 
@@ -229,9 +234,11 @@ def percentiles(statistics: pd.DataFrame, facts: Mapping[str, str]) -> alt.Layer
     limits = alt.Chart(pd.DataFrame({"percentile": [0.05, 0.95]})).mark_rule(strokeDash=[3, 3]).encode(x="percentile:Q")
     return finish(
         alt.layer(limits, marks).properties(width="container", height=200),
-        f"{facts['departing_statistics']} of {facts['judged_statistics']} statistics of the rare curve leave every null they are judged by",
+        f"{facts['departing_statistics']} of {facts['judged_statistics']} statistics of the rare curve leave every "
+        "null they are judged by",
         "percentile of the controlled estimate in each null; dashed: the outer 5% on either side",
-        "Dot plot of the percentile of each rank-curve statistic in the noise, half-normal, exponential and lognormal nulls.",
+        "Dot plot of the percentile of each rank-curve statistic in the noise, half-normal, exponential and "
+        "lognormal nulls.",
     )
 
 
@@ -265,7 +272,10 @@ def complete_table(statistics: pd.DataFrame, contrasts: pd.DataFrame) -> Any:
             | {"labels exchanged": place(place_of_rare if about_labels else np.nan)}
             | {"outside": {1: "above", -1: "below", 0: "–"}[row["departs"]]}
         )
-    caption = "Percentile of each statistic in each null; outside: beyond the outer 5% of all that it is judged by. Labels exchanged: the rare targets that have controls, against these"
+    caption = (
+        "Percentile of each statistic in each null; outside: beyond the outer 5% of all that it is judged by. "
+        "Labels exchanged: the rare targets that have controls, against these"
+    )
     return show_table(pd.DataFrame(rows), caption=caption)
 
 

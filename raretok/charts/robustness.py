@@ -21,7 +21,7 @@ def agreement_table(table: pd.DataFrame, names: dict[str, str], caption: str) ->
     judged = "corrected" if "corrected" in table else "spearman"
     if judged == "corrected":
         shown["rank correlation"] = table["spearman"].map("{:.2f}".format)
-    heading = "freed of noise [95 %]" if judged == "corrected" else "rank correlation [95 %]"
+    heading = "freed of noise [95%]" if judged == "corrected" else "rank correlation [95%]"
     shown[heading] = [
         with_interval(r, low, high) for r, low, high in zip(table[judged], table["low"], table["high"], strict=True)
     ]
@@ -41,7 +41,7 @@ def across_corpora(table: pd.DataFrame, corpus: str, other_corpus: str) -> Any:
 def learning_curve(curve: pd.DataFrame, facts: Mapping[str, str]) -> alt.LayerChart:
     """Plot how well a list of neurons repeats in other documents by the number of targets that it is made from.
 
-    ``curve`` is ``book.facts.robustness.learning_curve``.
+    ``curve`` is ``robustness.learning_curve_summary``.
     """
     names = {
         "pearson": "correlation of the effects",
@@ -71,7 +71,9 @@ def learning_curve(curve: pd.DataFrame, facts: Mapping[str, str]) -> alt.LayerCh
     )
     return finish(
         alt.layer(ribbon, line).properties(width="container", height=280),
-        f"From {facts['ranked_targets']} rare targets, {facts['found_again']} of the first {HEAD} neurons are found again in other documents",
-        "net effects on rare targets, ranked on some documents, against the other half of the documents; ribbons: middle 80 % of random choices",
+        f"From {facts['ranked_targets']} rare targets, {facts['found_again']} of the first {HEAD} neurons are found "
+        "again in other documents",
+        "net effects on rare targets, ranked on some documents, against the other half of the documents; ribbons: "
+        "middle 80% of random choices",
         "Agreement of the neurons' effects and lists between documents by the number of rare targets used.",
     )

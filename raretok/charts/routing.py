@@ -48,7 +48,8 @@ def heads_map(heads: pd.DataFrame, facts: Mapping[str, str]) -> alt.Chart:
     return finish(
         chart.add_params(picked).properties(width="container", height=24 * heads["head"].nunique() + 20),
         f"At rare targets {facts['strongest_head']} has most influence: {facts['strongest_influence']} SD",
-        "mean |change| of the rare-token neurons' activations, in their standard deviations, when the head is mean-ablated; choose below",
+        "mean |change| of the rare-token neurons' activations, in their standard deviations, when the head is "
+        "mean-ablated; choose below",
         "Heat map of each attention head's influence on the rare-token neurons by layer and head.",
     )
 
@@ -82,7 +83,8 @@ def rare_against_common(heads: pd.DataFrame, facts: Mapping[str, str]) -> alt.La
     return finish(
         alt.layer(line, points).properties(width="container", height=320),
         f"The heads' order at rare and at common targets: rank correlation {facts['same_order']}",
-        f"{len(heads):,} heads that can reach the neurons; interval of rare − common: 95 %, documents resampled, not corrected for their number",
+        f"{len(heads):,} heads that can reach the neurons; interval of rare − common: 95%, documents resampled, not "
+        "corrected for their number",
         "Scatter of each head's influence at rare targets against its influence at common targets.",
     )
 
@@ -113,7 +115,8 @@ def whole_layers(layers: pd.DataFrame, facts: Mapping[str, str]) -> alt.Chart:
     )
     return finish(
         chart.add_params(picked).properties(width="container", height=260),
-        f"All heads of a layer together do {facts['layer_ratio']} times what its strongest does (rare targets, middle layer)",
+        f"All heads of a layer together do {facts['layer_ratio']} times what its strongest does (rare targets, "
+        "middle layer)",
         "mean |change| of the rare-token neurons' activations in standard deviations; choose below",
         "Influence of whole layers of attention heads, of their strongest and of their average head.",
     )
@@ -152,9 +155,9 @@ def statistics_table(table: pd.DataFrame) -> Any:
     """Show statistics of the heads' influence on each group, and percentiles in control groups
     (``routing.statistics``)."""
     shown = table.assign(statistic=table["statistic"].map(STATISTIC_NAMES))
-    shown["estimate [95 %]"] = [with_interval(r["estimate"], r["low"], r["high"]) for r in table.to_dict("records")]
+    shown["estimate [95%]"] = [with_interval(r["estimate"], r["low"], r["high"]) for r in table.to_dict("records")]
     return show_table(
-        shown[["group", "size", "statistic", "estimate [95 %]", "random", "matched"]],
+        shown[["group", "size", "statistic", "estimate [95%]", "random", "matched"]],
         {"random": "{:.3f}", "matched": "{:.3f}"},
         "Influence of the heads on the groups, and percentile of each statistic in control groups of other neurons",
         wrap=True,

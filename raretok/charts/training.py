@@ -34,9 +34,11 @@ def reliability_curve(table: pd.DataFrame, facts: Mapping[str, str]) -> alt.Laye
                 x, y, colour, alt.Shape("model:N", legend=None), tooltip=tip
             ),
         ).properties(width="container"),
-        f"From step {facts['settled']} on every run's effects on rare targets have a reliability above {facts['reliable']}; "
+        f"From step {facts['settled']} on every run's effects on rare targets have a reliability above "
+        f"{facts['reliable']}; "
         f"before training {facts['untrained_reliability']} at most",
-        f"{facts['least_targets']} or more held-out rare targets a checkpoint; bars: 95% of random splits of the documents",
+        f"{facts['least_targets']} or more held-out rare targets a checkpoint; bars: 95% of random splits of the "
+        "documents",
         "Split-half reliability of the neurons’ net effects on rare targets at every checkpoint of each seed.",
     )
 
@@ -71,6 +73,8 @@ def loss_curve(log: pd.DataFrame, baselines: pd.DataFrame, facts: Mapping[str, s
     return finish(
         alt.layer(levels, names, batches, points).properties(width="container"),
         f"The model ends {facts['margin']} nats per token below the best n-gram model",
-        "held-out loss at every checkpoint, training loss of single batches; dashed: n-gram models on the same held-out tokens",
-        "Training and held-out loss against training tokens on a log axis, with unigram, bigram and trigram losses as levels.",
+        "held-out loss at every checkpoint, training loss of single batches; dashed: n-gram models on the same "
+        "held-out tokens",
+        "Training and held-out loss against training tokens on a log axis, with unigram, bigram and trigram losses "
+        "as levels.",
     )

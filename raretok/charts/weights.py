@@ -35,8 +35,10 @@ def spectrum(densities: pd.DataFrame, facts: Mapping[str, str]) -> alt.LayerChar
     bulk = base.mark_line(color=BLUE, strokeWidth=2).encode(x, alt.Y("bulk:Q"))
     return finish(
         alt.layer(bulk, points).add_params(picked).properties(width="container", height=280),
-        f"{facts['layer_spikes']} of {facts['layer_eigenvalues']} eigenvalues of {facts['layer_matrix']} lie beyond the bulk",
-        "points: the layer; line: Marchenko–Pastur law with the true aspect ratio and the variance that fits; choose below",
+        f"{facts['layer_spikes']} of {facts['layer_eigenvalues']} eigenvalues of {facts['layer_matrix']} lie beyond "
+        "the bulk",
+        "points: the layer; line: Marchenko–Pastur law with the true aspect ratio and the variance that fits; choose "
+        "below",
         "Distribution of the eigenvalues of a weight matrix on a log axis with the Marchenko–Pastur law.",
     )
 

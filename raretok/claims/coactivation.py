@@ -190,7 +190,8 @@ def no_clusters(clusters: pd.DataFrame) -> Judgement:
         (
             row["q"] - row["matched_mean"] < WORTH,
             Verdict.SUPPORTED,
-            "more modular than matched groups by less than would matter, and not beyond all of random groups, matched groups and its own correlations on other pairs",
+            "more modular than matched groups by less than would matter, and not beyond all of random groups, "
+            "matched groups and its own correlations on other pairs",
         ),
         (True, Verdict.INCONCLUSIVE, "more modular than matched groups, but not by more than chance"),
     )

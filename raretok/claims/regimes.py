@@ -69,7 +69,8 @@ def influence(statistics: pd.DataFrame, contrasts: pd.DataFrame, tails: pd.DataF
         (
             lead["low"] > 0 and lead["p"] <= LEVEL,
             Verdict.SUPPORTED,
-            "concentrated beyond light tails, and the leaders' effects, in the direction that they have on rare targets, are smaller on common ones as hard",
+            "concentrated beyond light tails, and the leaders' effects, in the direction that they have on rare "
+            "targets, are smaller on common ones as hard",
         ),
         (
             lead["high"] < 0,
@@ -136,7 +137,7 @@ SHARE_READS = (regimes.statistics, regimes.tails, regimes.published)
     "C2",
     "a plateau holds this share of the neurons",
     source="E",
-    reported="1.7 %",
+    reported="1.7%",
     quantity="neurons before the first break",
     reads=SHARE_READS,
     matters=CLOSE,
@@ -152,7 +153,7 @@ def plateau_share(statistics: pd.DataFrame, tails: pd.DataFrame, published: pd.D
     "C3",
     "a power law holds this share",
     source="E",
-    reported="10.9 %",
+    reported="10.9%",
     quantity="neurons between the breaks",
     reads=SHARE_READS,
     matters=CLOSE,
@@ -168,7 +169,7 @@ def middle_share(statistics: pd.DataFrame, tails: pd.DataFrame, published: pd.Da
     "C4",
     "a rapid decay holds the rest",
     source="E",
-    reported="87.4 %",
+    reported="87.4%",
     quantity="neurons after the second break",
     reads=SHARE_READS,
     matters=CLOSE,

@@ -130,7 +130,8 @@ def verify(
     for check in run(full):
         failed += not check.agrees
         typer.echo(
-            f"{'ok' if check.agrees else 'DIFFERS':8} {check.what}: off by {check.difference:.2g}, allowed {check.allowed:.2g}"
+            f"{'ok' if check.agrees else 'DIFFERS':8} {check.what}: off by {check.difference:.2g}, allowed "
+            f"{check.allowed:.2g}"
         )
     if failed:
         raise RaretokError(

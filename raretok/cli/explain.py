@@ -27,7 +27,8 @@ def explain_claim(study: Any, claim: Claim) -> Iterator[str]:
     yield f"  {row['verdict']}: {row['why']}"
     if row["controlled"] == row["controlled"]:
         interval = f" [{row['low']:.4g}, {row['high']:.4g}]" if row["low"] == row["low"] else ""
-        yield f"  {claim.quantity}: {row['controlled']:.4g}{interval}, n = {row['n']}; as published: {row['published']:.4g}"
+        controlled = f"{row['controlled']:.4g}{interval}, n = {row['n']}"
+        yield f"  {claim.quantity}: {controlled}; as published: {row['published']:.4g}"
     if claim.about:
         yield f"  about: {claim.about}"
     if claim.matters is not None:

@@ -123,7 +123,8 @@ def _corpus(name: str, documents: list[str], description: str) -> Corpus:
             text = document.encode()
         except UnicodeEncodeError:
             raise RaretokError(
-                f"document {number} of {name} holds half a surrogate pair, which is no character: write it again as UTF-8"
+                f"document {number} of {name} holds half a surrogate pair, which is no character: write it again as "
+                "UTF-8"
             ) from None
         digest.update(len(text).to_bytes(8, "little") + text)
     return Corpus(name, kept, digest.hexdigest(), description)
@@ -187,7 +188,8 @@ def given_text(text: Any) -> Given:
         return Given(name, text, (text.tokens.shape[0], text.tokens.shape[1]))
     if not isinstance(text, Sequence) or not all(isinstance(d, str) for d in text):
         raise RaretokError(
-            f"a corpus in memory is a list of texts, or (tokens, documents), not {type(text).__name__}: give one of these"
+            f"a corpus in memory is a list of texts, or (tokens, documents), not {type(text).__name__}: give one of "
+            "these"
         )
     corpus = _corpus("documents in memory", list(text), "documents in memory")
     name = f"documents in memory {corpus.digest[:8]}"

@@ -34,6 +34,9 @@ from raretok.stats.resampling import (
 from raretok.stats.sums import SplitHalfSums
 
 Q = 0.05
+"""False discovery rate at which a neuron is selected."""
+SMOOTHED = 9
+"""Ranks of the running mean of a rank curve."""
 
 
 @table(band_sums)
@@ -154,7 +157,8 @@ def require_controls(data: SplitHalfSums) -> None:
     paired = int((data.of("rare with controls")[1]).sum())
     if paired < LEAST_TARGETS:
         raise NotApplicable(
-            f"only {paired} rare targets have common targets as hard, fewer than {LEAST_TARGETS}, so nothing tells rare from "
+            f"only {paired} rare targets have common targets as hard, fewer than {LEAST_TARGETS}, so nothing tells "
+            "rare from "
             "hard: use more windows, or a later checkpoint"
         )
 
@@ -182,6 +186,22 @@ def published_head(net: Float[ndarray, " neuron"]) -> tuple[Bool[ndarray, " neur
         rank[order] = np.arange(1, len(order) + 1)
         head[members] = top(np.abs(net[members]), HEAD)
     return head, rank
+
+
+@memory(effects)
+def rank_curves(effects: pd.DataFrame) -> pd.DataFrame:
+    """Rank the neurons on half A and smooth their effects on half B, for rare, matched and common targets.
+
+    Columns: ``band``; ``neuron``; ``rank`` by the size of the net effect in half A (from 1); ``size``, the effect in
+    half B with the sign of half A (nats), as the running mean of ``SMOOTHED`` ranks.
+    """
+    curves = []
+    for band in ("rare", "matched", "common"):
+        part = effects[effects["band"] == band].sort_values("net_a", key=abs, ascending=False).reset_index(drop=True)
+        held_out = part["net_b"] * np.sign(part["net_a"])
+        smooth = held_out.rolling(SMOOTHED, center=True, min_periods=1).mean()
+        curves.append(part.assign(rank=part.index + 1, size=smooth)[["band", "neuron", "rank", "size"]])
+    return pd.concat(curves, ignore_index=True)
 
 
 @memory(rare_token_neurons)

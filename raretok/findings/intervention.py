@@ -245,6 +245,18 @@ def pruning(
     return pd.DataFrame(rows)
 
 
+@memory(pruning)
+def pruning_curves(table: pd.DataFrame) -> pd.DataFrame:
+    """Average the losses over the groups of a size and kind.
+
+    Columns: ``k``, ``kind``, ``band``, ``net`` (mean over the groups, nats), ``low``, ``high`` (95% interval of the
+    ordered group; nan for control groups, which are several).
+    """
+    by_kind = table.groupby(["k", "kind", "band"], sort=False)
+    curves = by_kind[["net", "low", "high"]].mean().reset_index()
+    return curves.assign(**{end: curves[end].where(curves["kind"] == "first") for end in ("low", "high")})
+
+
 @table(group_ablation, scaled_groups)
 def scaling(ablation: GroupAblation, groups: Mapping[str, Int[ndarray, " n"]], seed: int) -> pd.DataFrame:
     """Compute the change of the loss when a group's activations are multiplied.

@@ -233,3 +233,21 @@ def learning_curve(data: SplitHalfSums, seed: int) -> pd.DataFrame:
                 | {"jaccard": _jaccard(own, other)}
             )
     return pd.DataFrame(records)
+
+
+@memory(learning_curve)
+def learning_curve_summary(curve: pd.DataFrame) -> pd.DataFrame:
+    """Summarise the learning curve over random choices of documents, a row for each fraction and measure.
+
+    Columns: ``targets`` (mean), ``measure`` (pearson, spearman, jaccard), ``value`` (median), ``low`` and ``high``
+    (10th and 90th percentile).
+    """
+    by_fraction = curve.groupby("fraction")
+    frames = [
+        pd.DataFrame(
+            {"targets": by_fraction["targets"].mean(), "measure": measure, "value": by_fraction[measure].median()}
+            | {"low": by_fraction[measure].quantile(0.1), "high": by_fraction[measure].quantile(0.9)}
+        )
+        for measure in ("pearson", "spearman", "jaccard")
+    ]
+    return pd.concat(frames, ignore_index=True)

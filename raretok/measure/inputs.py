@@ -85,7 +85,8 @@ class Text:
             windows = make_windows(self.tokens, name, s.windows, s.length, bos, s.seed)
         if (documents := len(np.unique(windows.document))) < LEAST_DOCUMENTS:
             raise RaretokError(
-                f"the windows come from {documents} documents of {name}, fewer than {LEAST_DOCUMENTS}: documents are what "
+                f"the windows come from {documents} documents of {name}, fewer than {LEAST_DOCUMENTS}: documents are "
+                "what "
                 "uncertainty is estimated from, use more windows or a corpus of more documents"
             )
         return windows

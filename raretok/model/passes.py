@@ -48,7 +48,8 @@ def layers_reaching(model: LoadedModel) -> int:
     layers = model.layer + (0 if _parallel(model) else 1)
     if not layers:
         raise NotApplicable(
-            f"no attention head of {model.entry.name} can reach its last MLP: it has one layer, and its blocks are parallel"
+            f"no attention head of {model.entry.name} can reach its last MLP: it has one layer, and its blocks are "
+            "parallel"
         )
     return layers
 
@@ -143,7 +144,8 @@ def ablate_heads(
     """
     if layer >= layers_reaching(model):
         raise RaretokError(
-            f"heads of layer {layer} cannot reach the last MLP of {model.entry.name}: its blocks are parallel, choose a layer before {layer}"
+            f"heads of layer {layer} cannot reach the last MLP of {model.entry.name}: its blocks are parallel, "
+            f"choose a layer before {layer}"
         )
     width = len(mean) // int(model.bridge.cfg.n_heads)
     columns = [c for h in heads for c in range(h * width, (h + 1) * width)]

@@ -158,12 +158,14 @@ def find_model(name: str) -> ModelEntry:
             return ModelEntry(path.name, "run", str(path), steps=steps)
         if not (path / "config.json").is_file():
             raise RaretokError(
-                f"the directory {name} has no config.json: give one written by save_pretrained, or a run of raretok train"
+                f"the directory {name} has no config.json: give one written by save_pretrained, or a run of raretok "
+                "train"
             )
         return ModelEntry(path.name, "path", str(path))
     if name.count("/") == 1 and not name.startswith((".", "/")):
         return ModelEntry(name, "hub", name)
     raise RaretokError(
-        f"unknown model {name!r}: known are smollm2-135m, reviews-neox, pythia-70m … pythia-12b, gpt2 … gpt2-xl (`raretok models` "
+        f"unknown model {name!r}: known are smollm2-135m, reviews-neox, pythia-70m … pythia-12b, gpt2 … gpt2-xl "
+        "(`raretok models` "
         "lists all); or give a directory written by save_pretrained, or a hub id (owner/name)"
     )

@@ -103,7 +103,8 @@ def train(name: str, seed: int, out: Path, device: str = "auto", stop: int | Non
         return _train(recipe, seed, out, where, recipe.steps if stop is None else min(stop, recipe.steps), identity)
     except (OSError, SafetensorError) as error:
         raise RaretokError(
-            f"{out} cannot be written ({getattr(error, 'strerror', None) or error}): what is there stays; make room and run the same command again"
+            f"{out} cannot be written ({getattr(error, 'strerror', None) or error}): what is there stays; make room "
+            "and run the same command again"
         ) from None
     finally:
         torch.use_deterministic_algorithms(before)

@@ -63,7 +63,9 @@ def test_outputs_are_what_their_definitions_say(traced, architecture, compiled, 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_frozen_scale_equals_a_hooked_forward_pass_with_the_scale_frozen(traced, architecture):
-    """The direct effect once more, through the model's own final norm and unembedding with the norm's denominator held."""
+    """The direct effect once more, through the model's own final norm and unembedding with the norm's denominator
+    held.
+    """
     model, windows, trace, mean = traced(architecture, torch.float64, count=1)
     found = pair_effects(model.readout, trace, mean, 1e-9, outputs=("frozen_scale",), progress=False).value[0]
     for i in NEURONS:

@@ -1,4 +1,6 @@
-"""The rule about emergence says *supported* where regimes emerge from a start without agreement, not where nothing is."""
+"""The rule about emergence says *supported* where regimes emerge from a start without agreement, not where nothing
+is.
+"""
 
 import pandas as pd
 import pytest

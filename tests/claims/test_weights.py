@@ -1,4 +1,6 @@
-"""Rules about weights: planted tails are found, and little else; heavier beside like controls alone, and grown from a start without them."""
+"""Rules about weights: planted tails are found, and little else; heavier beside like controls alone, and grown from
+a start without them.
+"""
 
 import numpy as np
 import pandas as pd

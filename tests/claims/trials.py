@@ -1,4 +1,6 @@
-"""Small versions of ``make calibration``: the rules' verdicts on simulated data that are made from made-up measurements."""
+"""Small versions of ``make calibration``: the rules' verdicts on simulated data that are made from made-up
+measurements.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,7 +27,9 @@ def claims_of(*rooms: str) -> list[Claim]:
 
 
 def verdicts_on(counts: Mapping[Key, int], material: Any) -> pd.DataFrame:
-    """The verdict of every rule on so many data sets of each simulation, all of one material; a row each: ``id``, ``data``, ``verdict``."""
+    """The verdict of every rule on so many data sets of each simulation, all of one material; a row each: ``id``,
+    ``data``, ``verdict``.
+    """
     seeds = range(max(counts.values()))
     rows = [v for seed in seeds for key, n in counts.items() if seed < n for v in try_rules(key, seed, material)]
     return pd.DataFrame(rows)
@@ -58,7 +62,9 @@ def group_material() -> Material:
 
 
 def finds_what_was_planted_and_little_else(claim: Claim, verdicts: pd.DataFrame) -> bool:
-    """Whether a rule says *supported* on at most 5 % and three standard errors of each null, and on three in four data sets with a planted answer."""
+    """Whether a rule says *supported* on at most 5 % and three standard errors of each null, and on three in four
+    data sets with a planted answer.
+    """
     said = verdicts[verdicts["id"] == claim.id]
     supported = (said["verdict"] == Verdict.SUPPORTED).groupby(said["data"])
     few = [

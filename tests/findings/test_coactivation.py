@@ -1,4 +1,6 @@
-"""Co-activation tables: planted structure is placed beyond its controls, independent neurons are not, and each table is what it says."""
+"""Co-activation tables: planted structure is placed beyond its controls, independent neurons are not, and each table
+is what it says.
+"""
 
 import numpy as np
 import pandas as pd

@@ -1,12 +1,20 @@
 """The identification finds what was planted, finds nothing where nothing is, and splits by document."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from raretok.ablation import DocumentSums
 from raretok.data.positions import BANDS
 from raretok.errors import NotApplicable
-from raretok.findings.identification import effects, overlap, published_head, rare_token_neurons, reliability
+from raretok.findings.identification import (
+    effects,
+    overlap,
+    published_head,
+    rank_curves,
+    rare_token_neurons,
+    reliability,
+)
 from raretok.stats.rankcurve import HEAD
 from raretok.stats.sums import SplitHalfSums
 
@@ -93,3 +101,13 @@ def test_resamples_without_weight_do_not_hide_the_neurons():
     found = rare_token_neurons(data, 0)
     assert found["controlled"][:5].all()
     assert found[["se", "low", "high", "se_b"]].notna().all(axis=None)
+
+
+def test_a_rank_curve_has_the_order_of_one_half_and_the_sizes_of_the_other():
+    rows = {"band": "rare", "neuron": range(10), "net_a": [1, -10, 2, 3, 4, 5, 6, 7, 8, 9], "net_b": np.arange(10.0)}
+    bands = [pd.DataFrame(rows | {"band": band}) for band in ("rare", "matched", "common")]
+    curve = rank_curves(pd.concat(bands)).query("band == 'rare'")
+    assert curve["rank"].tolist() == list(range(1, 11))
+    assert curve["neuron"].tolist() == [1, 9, 8, 7, 6, 5, 4, 3, 2, 0]
+    # The sizes in this order are -1, 9, 8, 7, 6, 5, 4, 3, 2, 0, and a mean reaches four ranks to each side.
+    np.testing.assert_allclose(curve["size"].iloc[[0, 4, 9]], [(-1 + 9 + 8 + 7 + 6) / 5, 43 / 9, (5 + 4 + 3 + 2) / 5])

@@ -112,3 +112,14 @@ def test_the_best_setting_is_chosen_on_a_and_reported_on_b():
     row = intervention.best_setting(scaled(none)).iloc[0]
     assert row["factor"] == 1
     assert not row["holds"]
+
+
+def test_control_groups_are_averaged_and_have_no_interval():
+    rows = [("first", 0, 1.0), ("random", 0, 2.0), ("random", 1, 4.0)]
+    table = pd.DataFrame(
+        [{"k": 3, "kind": k, "draw": d, "band": "rare", "net": n, "low": n - 1, "high": n + 1} for k, d, n in rows]
+    )
+    curves = intervention.pruning_curves(table).set_index("kind")
+    assert curves["net"].to_dict() == {"first": 1.0, "random": 3.0}
+    assert curves.loc["first", ["low", "high"]].tolist() == [0.0, 2.0]
+    assert curves.loc["random", ["low", "high"]].isna().all()

@@ -8,7 +8,9 @@ LAYERS, WINDOWS, NEURONS = 4, 60, 80
 
 
 def made(seed: int, sizes: tuple[float, ...]) -> layers.Attributions:
-    """Noise of one size, and rare-specific effects whose root mean square is that of the noise of the mean times ``sizes``."""
+    """Noise of one size, and rare-specific effects whose root mean square is that of the noise of the mean times
+    ``sizes``.
+    """
     rng = np.random.default_rng(seed)
     weight = rng.integers(3, 9, (WINDOWS, 2)).astype(float)
     net = rng.standard_normal((LAYERS, WINDOWS, 2, NEURONS)) * np.sqrt(weight)[None, :, :, None]

@@ -1,4 +1,6 @@
-"""Entropy and token-frequency neurons: one of each is planted and found, a random layer has none; overlaps and what remains, by hand."""
+"""Entropy and token-frequency neurons: one of each is planted and found, a random layer has none; overlaps and what
+remains, by hand.
+"""
 
 import numpy as np
 import pandas as pd
@@ -17,7 +19,9 @@ OUTPUTS = ("loss", "entropy", "kl", *neuron_types.PATHS)
 
 
 def layer(planted: bool) -> tuple[Readout, Trace, np.ndarray]:
-    """A random layer with a LayerNorm; where planted, neuron 0 writes where nothing is read, neuron 1 along the log-unigram distribution."""
+    """A random layer with a LayerNorm; where planted, neuron 0 writes where nothing is read, neuron 1 along the
+    log-unigram distribution.
+    """
     rng = np.random.default_rng(3)
     counts = np.ceil(2000 / np.arange(1, VOCAB + 1)).astype(int)
     log_q = log_unigram(counts, VOCAB)

@@ -1,4 +1,6 @@
-"""Tables of the rank curve: what is planted departs, what is noise or light-tailed does not, and labels matter where they do."""
+"""Tables of the rank curve: what is planted departs, what is noise or light-tailed does not, and labels matter where
+they do.
+"""
 
 import numpy as np
 import pytest

@@ -1,6 +1,8 @@
 """Agreement of measurements: equal ones agree, independent ones do not, and more text makes a list stabler."""
 
 import numpy as np
+import pandas as pd
+import pytest
 
 from raretok.ablation import DocumentSums
 from raretok.findings import robustness
@@ -57,7 +59,9 @@ def test_kinds_of_ablation_are_compared_in_pairs():
 
 
 def test_noise_alone_does_not_make_two_kinds_of_ablation_differ():
-    """The same effects, measured with noise that the kinds share in part: the plain correlation is low, the corrected one is not."""
+    """The same effects, measured with noise that the kinds share in part: the plain correlation is low, the
+    corrected one is not.
+    """
     truth = np.random.default_rng(5).standard_normal(NEURONS)
     held = []
     for seed in range(20):
@@ -89,3 +93,11 @@ def test_more_text_makes_a_stabler_list():
     assert (curve[curve["fraction"] == 1]["documents"] == DOCUMENTS // 2).all()
     noise = robustness.learning_curve(made(0, np.zeros(NEURONS), 3.0), 0)
     assert abs(noise["pearson"].median()) < 0.1
+
+
+def test_a_learning_curve_is_summarised_by_its_median_and_the_middle_of_its_splits():
+    splits = {"fraction": 0.5, "targets": [10.0, 20, 30], "pearson": [0.1, 0.3, 0.8]}
+    table = pd.DataFrame(splits | {"spearman": 0.5, "jaccard": 0.0})
+    summary = robustness.learning_curve_summary(table).set_index("measure")
+    assert summary.loc["pearson", ["targets", "value", "low", "high"]].tolist() == pytest.approx([20, 0.3, 0.14, 0.7])
+    assert summary.loc["spearman", ["value", "low", "high"]].tolist() == [0.5, 0.5, 0.5]

@@ -1,4 +1,6 @@
-"""Weight tables: planted tails are placed beyond their controls, Gaussian rows are not, and growth is when they leave."""
+"""Weight tables: planted tails are placed beyond their controls, Gaussian rows are not, and growth is when they
+leave.
+"""
 
 import numpy as np
 import pandas as pd

@@ -1,8 +1,10 @@
-"""Writers of a store that are killed at chosen points of the write, or write the same entries at once: a process of its own, which forks.
+"""Writers of a store that are killed at chosen points of the write, or write the same entries at once: a process of
+its own, which forks.
 
     python killed.py FOLDER KILLS SEED
 
-Prints how often a killed writer had left its entry whole and how often nothing; exits with an error if anything else was seen.
+Prints how often a killed writer had left its entry whole and how often nothing; exits with an error if anything else
+was seen.
 """
 
 import functools
@@ -49,7 +51,9 @@ def child(work) -> int:
 
 
 class Calls:
-    """Counts what Python calls outside itself – files made, written, synchronised, renamed – and kills its process at one of them."""
+    """Counts what Python calls outside itself – files made, written, synchronised, renamed – and kills its process
+    at one of them.
+    """
 
     def __init__(self, fatal: int = 0) -> None:
         self.count, self.fatal = 0, fatal
@@ -96,7 +100,9 @@ def kill_writers(root: Path, kills: int, rng: random.Random) -> dict[str, int]:
 
 
 def write_at_once(root: Path, entries: int, writers: int, rng: random.Random) -> None:
-    """Several writers of the same entries, some of which are damaged meanwhile, beside a reader: no error, all whole in the end."""
+    """Several writers of the same entries, some of which are damaged meanwhile, beside a reader: no error, all whole
+    in the end.
+    """
     store = Store(root)
 
     def work(seed: int) -> None:

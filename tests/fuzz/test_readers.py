@@ -1,4 +1,6 @@
-"""Readers of outside files, given damaged and invented ones: a sane value or our own error that names the file, nothing else."""
+"""Readers of outside files, given damaged and invented ones: a sane value or our own error that names the file,
+nothing else.
+"""
 
 import json
 import random
@@ -129,7 +131,9 @@ def folder(tmp_path_factory):
 
 
 def read(reader, path: Path, content: bytes):
-    """What the reader makes of the content: a value, or None for an error of ours, which must name the file or its folder."""
+    """What the reader makes of the content: a value, or None for an error of ours, which must name the file or its
+    folder.
+    """
     path.write_bytes(content)
     try:
         return reader(path)
@@ -163,7 +167,14 @@ def test_counts_in_numpy(folder):
     run()
 
 
-SWEEP = b"chapters: [regimes]\nahead: 2\nstudies:\n  - model: reviews-neox\n    steps: [0, 512]\n    corpus: movie-reviews-heldout\n  - {model: smollm2-135m, windows: 64}\n"
+SWEEP = b"""chapters: [regimes]
+ahead: 2
+studies:
+  - model: reviews-neox
+    steps: [0, 512]
+    corpus: movie-reviews-heldout
+  - {model: smollm2-135m, windows: 64}
+"""
 
 
 @examples

@@ -1,4 +1,6 @@
-"""Neurons that Stolfo et al. (2024) list are found by the criteria; only where the weights are on this machine (`raretok fetch gpt2`)."""
+"""Neurons that Stolfo et al. (2024) list are found by the criteria; only where the weights are on this machine
+(`raretok fetch gpt2`).
+"""
 
 import pytest
 

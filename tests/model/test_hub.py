@@ -1,4 +1,6 @@
-"""Models of the hub, on a folder laid out as the hub's own cache is: refs that name commits, and snapshots of files. No network."""
+"""Models of the hub, on a folder laid out as the hub's own cache is: refs that name commits, and snapshots of files.
+No network.
+"""
 
 import json
 import shutil

@@ -1,4 +1,6 @@
-"""Ablations and gradients before the last MLP against plain hooks on the Hugging Face model, and against finite differences."""
+"""Ablations and gradients before the last MLP against plain hooks on the Hugging Face model, and against finite
+differences.
+"""
 
 import numpy as np
 import pytest
@@ -21,7 +23,9 @@ HEAD_LAYERS = [("gpt2", 0), ("gpt2", 1), ("gpt_neox", 0), ("llama", 0), ("llama"
 
 
 class Plain:
-    """The model without a bridge: what enters a matrix is moved by a hook, and what enters the last MLP's output matrix is kept."""
+    """The model without a bridge: what enters a matrix is moved by a hook, and what enters the last MLP's output
+    matrix is kept.
+    """
 
     def __init__(self, path, architecture):
         self.model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float64).eval()

@@ -1,4 +1,6 @@
-"""What ships is what the shipped weights give, and a number that was changed is noticed; where numbers come from is told."""
+"""What ships is what the shipped weights give, and a number that was changed is noticed; where numbers come from is
+told.
+"""
 
 import json
 import shutil

@@ -1,4 +1,6 @@
-"""Piecewise-linear fits: exact on noiseless data, as good as a brute-force fit, calibrated on planted and on straight ones."""
+"""Piecewise-linear fits: exact on noiseless data, as good as a brute-force fit, calibrated on planted and on
+straight ones.
+"""
 
 import numpy as np
 import pytest
@@ -50,7 +52,9 @@ def test_a_straight_line_has_no_breaks_and_missing_points_do_not_count():
 
 
 def test_bootstrap_intervals_hold_the_planted_breaks():
-    """Points scatter, and each data set's own interval – residuals resampled – holds the truth in at least 90 % of sets."""
+    """Points scatter, and each data set's own interval – residuals resampled – holds the truth in at least 90 % of
+    sets.
+    """
     rng = np.random.default_rng(2)
     held = []
     for _ in range(60):

@@ -1,4 +1,6 @@
-"""Statistics of groups by hand and against sklearn's definitions, controls that are what they say, and resamples that repeat documents."""
+"""Statistics of groups by hand and against sklearn's definitions, controls that are what they say, and resamples
+that repeat documents.
+"""
 
 import numpy as np
 import pandas as pd

@@ -67,7 +67,9 @@ def test_halves_are_disjoint_and_even():
 
 @pytest.mark.parametrize(("signal", "low", "high"), [(0.0, -0.35, 0.35), (1.0, 0.9, 1.0)])
 def test_reliability_of_noise_and_of_signal(signal, low, high):
-    """Var(signal) against noise: with signal s and noise variance 1/documents, reliability is s² / (s² + 1/documents)."""
+    """Var(signal) against noise: with signal s and noise variance 1/documents, reliability is s² / (s² +
+    1/documents).
+    """
     rng = np.random.default_rng(0)
     sums = rng.normal(size=(40, 500)) + signal * rng.normal(size=500)
     values = reliability(sums, np.ones(40), split_halves(40, 50, 0))

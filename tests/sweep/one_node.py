@@ -1,4 +1,6 @@
-"""A real Slurm of one node that lives in one folder: its own keys, sockets, ports and logs, and nothing left of it after."""
+"""A real Slurm of one node that lives in one folder: its own keys, sockets, ports and logs, and nothing left of it
+after.
+"""
 
 import contextlib
 import os

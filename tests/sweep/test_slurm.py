@@ -1,4 +1,6 @@
-"""A sweep on a real Slurm of one node: a job is cancelled, the scheduler killed, and the tables are those of one process."""
+"""A sweep on a real Slurm of one node: a job is cancelled, the scheduler killed, and the tables are those of one
+process.
+"""
 
 import os
 import shutil

@@ -80,7 +80,8 @@ def _reliability(study: Study) -> dict[str, str]:
 
 def _larger(row: Mapping[Any, Any]) -> str:
     return (
-        f"On a larger text ({row['targets']:,} rare targets of {row['documents']:,} documents) a part of the effects of "
+        f"On a larger text ({row['targets']:,} rare targets of {row['documents']:,} documents) a part of the effects "
+        "of "
         f"this model repeats at step 0 already: a reliability of {row['reliability']:.2f} [{row['low']:.2f}, "
         f"{row['high']:.2f}]. The text of this page is too little to see it; judged on the larger one, the start would "
         "not count as homogeneous."

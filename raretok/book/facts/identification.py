@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from raretok.charts.identification import leading
-from raretok.findings.identification import Q
+from raretok.findings.identification import SMOOTHED, Q
 from raretok.stats.rankcurve import HEAD, HEAD_END
 from raretok.study import Study
 
@@ -31,6 +31,7 @@ def _definitions(study: Study) -> dict[str, str]:
         "pairs": f"{len(study.get('effects.selection').rows) * neurons / 1e6:.1f}",
         "with_controls": f"{bands['rare with controls'] / bands['rare']:.0%}",
         "q_level": f"{Q:.0%}",
+        "smoothed": str(SMOOTHED),
         "head": str(HEAD),
         "head_end": f"{HEAD_END:g}",
         "published": str(int(agreement["published"])),

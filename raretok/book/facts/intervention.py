@@ -52,17 +52,17 @@ def group_facts(study: Study) -> dict[str, str]:
 
 def _pruning_facts(study: Study) -> dict[str, str]:
     """Return the losses from ablating as many neurons as are chosen on half A, as many matched ones, and all."""
-    pruned = study.table("intervention.pruning")
-    first = pruned[pruned["kind"] == "first"].set_index(["k", "band"])
+    curves = study.table("intervention.pruning_curves").set_index(["k", "band"])
+    first = curves[curves["kind"] == "first"]
     sizes = first.index.get_level_values("k")
     group = study.get("intervention.scaled_groups").get("all", [0])
     k = min(sizes, key=lambda size: abs(size - len(group)))
-    matched = pruned[(pruned["kind"] == "matched") & (pruned["k"] == k)].groupby("band")["net"].mean()
+    matched = curves.loc[curves["kind"] == "matched", "net"]
     numbers = {"k": str(k)}
     for band in BANDS:
         numbers |= {
             f"lost_{band}": with_interval(*first.loc[(k, band), ["net", "low", "high"]]),
-            f"matched_{band}": number(matched.get(band, float("nan"))),
+            f"matched_{band}": number(matched.get((k, band), float("nan"))),
             f"all_{band}": f"{first.loc[(sizes.max(), band), 'net']:+.2f}",
         }
     return numbers

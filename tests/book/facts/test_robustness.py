@@ -27,11 +27,3 @@ def test_the_numbers_are_those_of_the_longest_lists(study):
 def test_two_sets_that_share_half_of_their_members_have_a_jaccard_similarity_of_a_third():
     a, b = set(range(10)), set(range(5, 15))
     assert robustness.shared_members(len(a & b) / len(a | b)) == pytest.approx(0.5)
-
-
-def test_a_curve_has_a_row_for_each_fraction_and_measure(study):
-    curve = robustness.learning_curve(study)
-    assert (curve["low"] <= curve["value"]).all()
-    assert (curve["value"] <= curve["high"]).all()
-    fractions = study.table("robustness.learning_curve")["fraction"].nunique()
-    assert curve["measure"].value_counts().to_dict() == dict.fromkeys(robustness.MEASURES, fractions)
