@@ -42,7 +42,7 @@ step = trace.activation.mean(0) - trace.activation
 for i in range(neurons):
     moved = trace.residual + step[:, [i]] * readout.w_out[i]
     target = torch.from_numpy(trace.target)
-losses = [torch.nn.functional.cross_entropy(readout.logits(r), target) for r in (moved, trace.residual)]
+    losses = [torch.nn.functional.cross_entropy(readout.logits(r), target) for r in (moved, trace.residual)]
     assert abs(float(losses[0] - losses[1]) * tokens - sums.net[:, 0, i].sum()) < 1e-3, i
 print("the engine agrees")
 """
