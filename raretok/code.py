@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from raretok.errors import RaretokError
+
 PACKAGE = "raretok"
 Symbol = tuple[str, str]
 """A module of the package and a name that it defines; the name ``*`` stands for the whole module."""
@@ -22,7 +24,16 @@ _followed: set[str] = set()
 
 
 def follow(module: str) -> None:
-    """Count a module outside the package as a part of it, because it declares computations of its own."""
+    """Count a module outside the package as a part of it, because it declares computations of its own.
+
+    Raises:
+        RaretokError: the module is a notebook or a script, which cannot be read again under its name.
+    """
+    if module == "__main__":
+        raise RaretokError(
+            "a computation cannot be declared in a notebook or a script, because its key is made from the code of a "
+            "module: move it to a .py file and import that"
+        )
     if module.partition(".")[0] != PACKAGE:
         _followed.add(module)
 

@@ -25,6 +25,8 @@ Kind = Literal["input", "table", "arrays", "memory", "steps", "start", "optional
 and kept as arrays, and a value in ``memory`` is computed anew in every process. ``steps`` are the values of a
 computation at every checkpoint, ``start`` is its value at the checkpoint before training, and ``optional`` is its value
 where it applies."""
+WRAPPERS = ("steps", "start", "optional")
+"""Kinds of computations that only ask another one in a certain way."""
 ROOMS = ("raretok.measure", "raretok.findings", "raretok.claims")
 """Packages whose modules declare computations."""
 
@@ -141,6 +143,8 @@ def _declare(kind: Kind, needs: tuple[Any, ...]) -> Callable[[F], F]:
     def declare(function: F) -> F:
         follow(function.__module__)
         name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
+        if (known := NODES.get(name)) and known.function.__module__ != function.__module__:
+            raise RaretokError(f"{name} is already declared in {known.function.__module__}: rename one of the two")
         node = Node(name, kind, function, tuple(map(node_of, needs)))
         NODES[name] = function.node = node  # type: ignore[attr-defined]
         return function

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from raretok.data.text import given_text
 from raretok.errors import NotApplicable, RaretokError
-from raretok.graph import NODES, Node, Of, Steps, load_all, node_of
+from raretok.graph import NODES, WRAPPERS, Node, Of, Steps, load_all, node_of
 from raretok.measure.inputs import Inputs
 from raretok.measure.settings import read_settings
 from raretok.model.hub import steps_here
@@ -144,7 +144,7 @@ class Study:
         seeded = {"seed", "rng"} & set(node.parameters)
         return {
             "code": node.code,
-            "given": given | ({"seed": self.settings.seed} if seeded else {}),
+            "given": ({"seed": self.settings.seed} if seeded else {}) | given,
             "needs": {name: self.digest(need) for name, need in node.arguments.items()},
         }
 
@@ -298,8 +298,10 @@ class Room:
 
 
 def _identity(node: Node) -> str:
-    """Name and parameters of a computation, under which a study holds its value in memory."""
-    return f"{node.name} {json.dumps({k: _plain(v) for k, v in node.given.items()}, sort_keys=True)}"
+    """Name and parameters of a computation, and of the one that it wraps; a study holds values under it in memory."""
+    given = json.dumps({k: _plain(v) for k, v in node.given.items()}, sort_keys=True)
+    wrapped = _identity(node.needs[0]) if node.kind in WRAPPERS else ""
+    return f"{node.name} {given} {wrapped}"
 
 
 def _plain(value: Any) -> Any:
@@ -312,4 +314,6 @@ def _plain(value: Any) -> Any:
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, np.generic):
         return value.item()
-    return [_plain(v) for v in value] if isinstance(value, list | tuple | set | frozenset) else value
+    if isinstance(value, set | frozenset):
+        return sorted(map(_plain, value))
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value

@@ -301,3 +301,34 @@ def test_values_of_other_checkpoints_are_needs_like_any_other(study):
     alone = study(step=8)
     assert alone.get(all_steps).empty
     assert alone.key(all_steps) != one.key(all_steps)
+
+
+def test_a_given_seed_is_in_the_key_and_a_set_has_no_order(study):
+    one = study(seed=3)
+    seeded = node_of(drawn).of
+    assert one.key(seeded(seed=3)) == one.key(drawn)
+    assert one.key(seeded(seed=5)) != one.key(drawn)
+    values = (one.get(drawn), one.get(seeded(seed=5)), study(seed=5).get(drawn))
+    assert values[1].equals(values[2])
+    assert not values[0].equals(values[1])
+    sets = [one.key(node_of(counts).of(extra=group)) for group in ({"b", "a", "c"}, {"c", "b", "a"})]
+    assert sets[0] == sets[1]
+    assert sets[0]["given"]["extra"] == ["a", "b", "c"]
+
+
+def test_a_wrapped_need_is_told_from_one_with_other_parameters(study):
+    one = study()
+    digests = [one.digest(if_applicable(node_of(counts).of(factor=f))) for f in (1, 2)]
+    assert digests[0] != digests[1]
+
+
+def test_a_name_is_declared_once_and_not_in_a_notebook():
+    def curves(sample): ...
+
+    curves.__module__ = "mine.regimes"
+    graph.load_all()
+    with pytest.raises(RaretokError, match="regimes.curves is already declared in raretok.findings.regimes"):
+        table()(curves)
+    curves.__module__ = "__main__"
+    with pytest.raises(RaretokError, match="move it to a .py file"):
+        table()(curves)

@@ -281,7 +281,7 @@ def test_every_declared_computation_says_what_it_is():
 
 
 def test_a_model_without_checkpoints_has_no_tables_over_training(settings):
-    with pytest.raises(NotApplicable, match="gpt_neox has no checkpoint on this machine"):
+    with pytest.raises(NotApplicable, match="gpt_neox has no checkpoints"):
         Study(**settings).over_training("identification.effects")
     verdict = Study(**settings).claims(["C7"]).iloc[0]
     assert verdict["verdict"] == "not applicable"

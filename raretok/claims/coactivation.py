@@ -6,7 +6,7 @@ import pandas as pd
 
 from raretok.claims.declaration import claim
 from raretok.claims.simulated_groups import ACTIVATIONS, GROUPS
-from raretok.claims.verdicts import Estimate, Judgement, Row, Verdict, decide, interval_of, pick, yes_if
+from raretok.claims.verdicts import Estimate, Judgement, Row, Verdict, decide, interval_of, pick, published_estimate
 from raretok.findings import coactivation
 from raretok.findings.groups import ALIKE
 from raretok.measure.effects import gated
@@ -37,11 +37,7 @@ def _beyond(
     """
     row = pick(table, group="controlled", statistic=statistic, context="rare")
     published_row = pick(table, group="published", statistic=as_published, context="rare")
-    published = (
-        Estimate()
-        if published_row is None
-        else Estimate(published_row["estimate"], says=yes_if(_told(published_row, side, says)))
-    )
+    published = published_estimate(published_row, "estimate", lambda r: _told(r, side, says))
     if row is None:
         return Judgement(Verdict.INCONCLUSIVE, NO_GROUP, published)
     places = [row[kind] if side > 0 else 1 - row[kind] for kind in ("random", "matched")]
@@ -161,7 +157,7 @@ def information(statistics: pd.DataFrame) -> Judgement:
     quantity="signed modularity Q",
     reads=(coactivation.clusters,),
     about=CONTROLLED,
-    matters=WORTH,
+    threshold=WORTH,
     nulls=[ACTIVATIONS["communities"]],
     plants=[ACTIVATIONS["independent"]],
 )
@@ -169,11 +165,7 @@ def no_clusters(clusters: pd.DataFrame) -> Judgement:
     """C15: the modularity of the group is that of random or matched groups, or of its own weights on other pairs."""
     row = pick(clusters, group="controlled", resolution=1.0)
     published_row = pick(clusters, group="published", resolution=1.0)
-    published = (
-        Estimate()
-        if published_row is None
-        else Estimate(published_row["q"], says=yes_if(published_row["random"] < 1 - LEVEL))
-    )
+    published = published_estimate(published_row, "q", lambda r: r["random"] < 1 - LEVEL)
     if row is None:
         return Judgement(Verdict.INCONCLUSIVE, NO_GROUP, published)
     verdict, why = decide(
@@ -207,7 +199,7 @@ def no_clusters(clusters: pd.DataFrame) -> Judgement:
     reads=(coactivation.clusters,),
     about=CONTROLLED,
     only="pythia-2.8b",
-    matters=WORTH,
+    threshold=WORTH,
     nulls=GROUPS,
     plants=[ACTIVATIONS["communities"]],
 )

@@ -37,7 +37,8 @@ class Claim:
 
     ``source`` names who makes the claim (E, N, D: see the related work), and ``about`` names the neurons that it is
     about. ``rule`` makes a ``Judgement`` of the tables that it ``reads``. ``only`` is the one family of models that the
-    claim is about, if it is about one. ``matters`` is the smallest effect that the rule counts. ``nulls`` are data in
+    claim is about, if it is about one. ``threshold`` is the value that the rule
+    compares the quantity, or its distance from the reported one, with. ``nulls`` are data in
     which the claim is untrue, and ``plants`` are data in which it is true. ``table`` is the verdict as a table of one
     row, which is kept like any other table.
     """
@@ -51,7 +52,7 @@ class Claim:
     reads: tuple[Node, ...]
     about: str
     only: str
-    matters: float | None
+    threshold: float | None
     nulls: tuple[Simulation, ...]
     plants: tuple[Simulation, ...]
     table: Node
@@ -95,7 +96,7 @@ def claim(
     reads: Iterable[Any],
     about: str = "",
     only: str = "",
-    matters: float | None = None,
+    threshold: float | None = None,
     nulls: Iterable[Simulation] = (),
     plants: Iterable[Simulation] = (),
 ) -> Callable[[F], F]:
@@ -110,7 +111,7 @@ def claim(
         nodes = tuple(map(node_of, reads))
         node = Node(f"claims.{id}", "table", verdict, nodes, judged_by=rule)
         REGISTERED[id] = Claim(
-            id, text, source, reported, quantity, rule, nodes, about, only, matters, tuple(nulls), tuple(plants), node
+            id, text, source, reported, quantity, rule, nodes, about, only, threshold, tuple(nulls), tuple(plants), node
         )
         return rule
 

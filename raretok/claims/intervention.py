@@ -48,7 +48,7 @@ NOISE, GAIN = (Simulation(kind, material, partial(simulated, kind)) for kind in 
     reported="little overlap",
     quantity="gain of the group chosen together (nats)",
     reads=(intervention.joint_groups,),
-    matters=OVERLAP,
+    threshold=OVERLAP,
     nulls=[NOISE],
     plants=[GAIN],
 )

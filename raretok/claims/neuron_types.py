@@ -8,7 +8,7 @@ import pandas as pd
 
 from raretok.claims.coactivation import CONTROLLED
 from raretok.claims.declaration import Simulation, claim
-from raretok.claims.verdicts import Estimate, Judgement, Verdict, decide, interval_of, pick, yes_if
+from raretok.claims.verdicts import Judgement, Verdict, decide, interval_of, pick, published_estimate
 from raretok.findings import neuron_types
 from raretok.stats.resampling import LEVEL
 from raretok.stats.streams import stream
@@ -51,18 +51,14 @@ RANDOM, OF_A_KIND = (
     quantity="share of them that are of either kind",
     reads=(neuron_types.type_overlap,),
     about=CONTROLLED,
-    matters=MOST,
+    threshold=MOST,
     nulls=[RANDOM],
     plants=[OF_A_KIND],
 )
 def known_types(overlap: pd.DataFrame) -> Judgement:
     """C21: more controlled rare-token neurons than by chance, and more than half of them, meet either criterion."""
     row, published_row = (pick(overlap, group=group, kind="either") for group in ("controlled", "published"))
-    published = Estimate()
-    if published_row is not None:
-        published = Estimate(
-            published_row["share"], says=yes_if(published_row["p"] <= LEVEL and published_row["share"] > MOST)
-        )
+    published = published_estimate(published_row, "share", lambda r: r["p"] <= LEVEL and r["share"] > MOST)
     if row is None or not row["size"]:
         why = "no neuron is a rare-token neuron by the controlled definition"
         return Judgement(Verdict.INCONCLUSIVE, why, published)

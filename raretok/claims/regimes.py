@@ -140,7 +140,7 @@ SHARE_READS = (regimes.statistics, regimes.tails, regimes.published)
     reported="1.7 %",
     quantity="neurons before the first break",
     reads=SHARE_READS,
-    matters=CLOSE,
+    threshold=CLOSE,
     nulls=RANK,
     plants=BREAKS,
 )
@@ -156,7 +156,7 @@ def plateau_share(statistics: pd.DataFrame, tails: pd.DataFrame, published: pd.D
     reported="10.9 %",
     quantity="neurons between the breaks",
     reads=SHARE_READS,
-    matters=CLOSE,
+    threshold=CLOSE,
     nulls=RANK,
     plants=BREAKS,
 )
@@ -172,7 +172,7 @@ def middle_share(statistics: pd.DataFrame, tails: pd.DataFrame, published: pd.Da
     reported="87.4 %",
     quantity="neurons after the second break",
     reads=SHARE_READS,
-    matters=CLOSE,
+    threshold=CLOSE,
     nulls=RANK,
     plants=BREAKS,
 )
@@ -293,7 +293,7 @@ def head_excess(statistics: pd.DataFrame, tails: pd.DataFrame) -> Judgement:
     reported="qualitative",
     quantity="H(rare) − H(matched common)",
     reads=(regimes.statistics, regimes.contrasts, regimes.tails),
-    matters=WORTH,
+    threshold=WORTH,
     nulls=LABELS,
     plants=BREAKS,
 )

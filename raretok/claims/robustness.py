@@ -15,7 +15,7 @@ from raretok.measure.effects import band_sums
 from raretok.stats.streams import stream
 from raretok.stats.sums import SplitHalfSums, split_half_sums
 
-QUESTION = "Does the outcome hang on how neurons are ablated?"
+QUESTION = "Does the outcome depend on how neurons are ablated?"
 SIMILAR = 0.8
 """Rank correlation, corrected for noise, at and above which two kinds of ablation rank the neurons alike."""
 NEURONS = 150
@@ -64,7 +64,7 @@ ANOTHER, SAME = (Simulation(kind, material, partial(simulated, kind)) for kind i
     reported="–",
     quantity="lowest rank correlation of mean with another kind",
     reads=(robustness.replacements,),
-    matters=SIMILAR,
+    threshold=SIMILAR,
     nulls=[ANOTHER],
     plants=[SAME],
 )

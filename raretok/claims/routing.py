@@ -8,7 +8,7 @@ import pandas as pd
 
 from raretok.claims.coactivation import CONTROLLED, NO_GROUP
 from raretok.claims.declaration import Simulation, claim
-from raretok.claims.verdicts import Estimate, Judgement, Verdict, decide, interval_of, pick, yes_if
+from raretok.claims.verdicts import Judgement, Verdict, decide, interval_of, pick, published_estimate
 from raretok.findings import routing
 from raretok.findings.groups import Group
 from raretok.findings.routing import HeadEffects
@@ -78,7 +78,7 @@ EXCHANGED, ALONE, BANDS, ADD_UP = (
     quantity="Spearman's ρ of the heads' influences at rare and common targets",
     reads=(routing.statistics,),
     about=CONTROLLED,
-    matters=WORTH,
+    threshold=SIMILAR,
     nulls=[EXCHANGED],
     plants=[BANDS],
 )
@@ -87,11 +87,7 @@ def no_routing(statistics: pd.DataFrame) -> Judgement:
     rho = pick(statistics, group="controlled", statistic="similarity")
     gap = pick(statistics, group="controlled", statistic="gini_difference")
     published_row = pick(statistics, group="published", statistic="similarity")
-    published = (
-        Estimate()
-        if published_row is None
-        else Estimate(published_row["estimate"], says=yes_if(published_row["estimate"] >= SIMILAR))
-    )
+    published = published_estimate(published_row, "estimate", lambda r: r["estimate"] >= SIMILAR)
     if rho is None or gap is None:
         return Judgement(Verdict.INCONCLUSIVE, NO_GROUP, published)
     verdict, why = decide(
@@ -104,7 +100,7 @@ def no_routing(statistics: pd.DataFrame) -> Judgement:
         (
             gap["low"] > WORTH or gap["high"] < -WORTH,
             Verdict.NOT_SUPPORTED,
-            "the same heads, but their influence is otherwise concentrated at rare targets",
+            "their influence is more, or less, concentrated at rare targets than at common ones",
         ),
         (
             rho["low"] >= SIMILAR and gap["low"] >= -WORTH and gap["high"] <= WORTH,
@@ -124,7 +120,7 @@ def no_routing(statistics: pd.DataFrame) -> Judgement:
     quantity="a layer's influence over its strongest head's",
     reads=(routing.statistics,),
     about=CONTROLLED,
-    matters=ALL,
+    threshold=ALL,
     nulls=[ALONE],
     plants=[ADD_UP],
 )
@@ -135,11 +131,7 @@ def layer_against_head(statistics: pd.DataFrame) -> Judgement:
     """
     row, published_row = (pick(statistics, group=group, statistic="ratio") for group in ("controlled", "published"))
     average = pick(statistics, group="controlled", statistic="average_ratio")
-    published = (
-        Estimate()
-        if published_row is None
-        else Estimate(published_row["estimate"], says=yes_if(published_row["estimate"] >= ALL))
-    )
+    published = published_estimate(published_row, "estimate", lambda r: r["estimate"] >= ALL)
     if row is None or average is None:
         return Judgement(Verdict.INCONCLUSIVE, NO_GROUP, published)
     verdict, why = decide(

@@ -1,6 +1,7 @@
 """The judgement that a rule makes: a verdict with the estimates on which it rests."""
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -80,7 +81,12 @@ def pick(table: pd.DataFrame, **where: Any) -> Row | None:
 
 def pick_or_missing(table: pd.DataFrame, **where: Any) -> Row:
     """Return the row that ``pick`` returns, or a row in which every value is missing."""
-    return pick(table, **where) or dict.fromkeys(map(str, table.columns), np.nan)
+    return pick(table, **where) or defaultdict(lambda: np.nan)
+
+
+def published_estimate(row: Row | None, name: str, says: Callable[[Row], Any]) -> Estimate:
+    """Return a row's value as the published estimate, with the answer that it gives; an empty one without a row."""
+    return Estimate() if row is None else Estimate(row[name], says=yes_if(says(row)))
 
 
 def yes_if(condition: Any) -> str:

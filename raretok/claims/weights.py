@@ -5,7 +5,7 @@ import pandas as pd
 from raretok.claims.coactivation import CONTROLLED, NO_GROUP, UNLIKE
 from raretok.claims.declaration import claim
 from raretok.claims.simulated_groups import ROWS, WEIGHTS
-from raretok.claims.verdicts import Estimate, Judgement, Verdict, decide, pick, yes_if
+from raretok.claims.verdicts import Estimate, Judgement, Verdict, decide, pick, published_estimate, yes_if
 from raretok.findings import weights
 from raretok.findings.groups import ALIKE
 from raretok.stats.resampling import LEVEL
@@ -32,11 +32,7 @@ def heavier(tails: pd.DataFrame) -> Judgement:
     """
     row = pick(tails, group="controlled", matrix="W_out", statistic="hill")
     published_row = pick(tails, group="published", matrix="W_out", statistic="hill")
-    published = (
-        Estimate()
-        if published_row is None
-        else Estimate(published_row["estimate"], says=yes_if(published_row["random"] < 0.5))
-    )
+    published = published_estimate(published_row, "estimate", lambda r: r["random"] < 0.5)
     if row is None:
         return Judgement(Verdict.INCONCLUSIVE, NO_GROUP, published)
     places = [row[kind] for kind in NULLS]

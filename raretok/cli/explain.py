@@ -5,7 +5,7 @@ from typing import Any
 
 from raretok.claims import Claim
 from raretok.errors import NotApplicable
-from raretok.graph import Node
+from raretok.graph import WRAPPERS, Node
 
 HOW = {
     "table": "kept as a table",
@@ -31,8 +31,8 @@ def explain_claim(study: Any, claim: Claim) -> Iterator[str]:
         yield f"  {claim.quantity}: {controlled}; as published: {row['published']:.4g}"
     if claim.about:
         yield f"  about: {claim.about}"
-    if claim.matters is not None:
-        yield f"  smallest effect that matters: {claim.matters:g}"
+    if claim.threshold is not None:
+        yield f"  threshold of the rule: {claim.threshold:g}"
     yield f"  rule: {claim.rule.__module__}.{claim.rule.__name__}, code {claim.table.code}"
     for name, simulations in (("untrue", claim.nulls), ("true", claim.plants)):
         if simulations:
@@ -45,20 +45,21 @@ def explain_claim(study: Any, claim: Claim) -> Iterator[str]:
 
 def _explain(study: Any, node: Node, depth: int, seen: set[str]) -> Iterator[str]:
     indent = "  " * depth
-    if node.name in seen:
-        yield f"{indent}{node.name} (above)"
+    name = node.name + "".join(f", {parameter} {value}" for parameter, value in node.given.items())
+    if name in seen:
+        yield f"{indent}{name} (above)"
         return
-    seen.add(node.name)
+    seen.add(name)
     if node.kind == "input":
         yield f"{indent}{node.name}: {_input(study, node.name)}"
         return
-    code = "" if node.kind in ("steps", "start", "optional") else f", code {node.code}"
+    code = "" if node.kind in WRAPPERS else f", code {node.code}"
     try:
         where = f", {study.store.path(node.name, study.key(node))}" if node.kind in ("table", "arrays") else ""
     except NotApplicable as error:
         where = f", not applicable: {error}"
-    yield f"{indent}{node.name}: {HOW[node.kind]}{code}{where}"
-    for need in node.needs if node.kind in ("steps", "start", "optional") else node.arguments.values():
+    yield f"{indent}{name}: {HOW[node.kind]}{code}{where}"
+    for need in node.needs if node.kind in WRAPPERS else node.arguments.values():
         yield from _explain(study, need, depth + 1, seen)
 
 

@@ -186,9 +186,12 @@ class Inputs:
             NotApplicable: there are fewer than two, or this study is not at the last.
         """
         checkpoints = steps_here(self.entry)
+        if len(self.entry.steps) < 2:
+            raise NotApplicable(f"{self.entry.name} has no checkpoints")
         if len(checkpoints) < 2:
+            some = "one checkpoint" if checkpoints else "no checkpoint"
             raise NotApplicable(
-                f"{self.entry.name} has {'no' if not checkpoints else 'one'} checkpoint on this machine"
+                f"{self.entry.name} has {some} on this machine: `raretok fetch {self.entry.name} --step N` gets another"
             )
         if self.settings.step not in (None, checkpoints[-1]):
             raise NotApplicable(f"training is judged at its last checkpoint, step {checkpoints[-1]:,}")
@@ -196,22 +199,18 @@ class Inputs:
 
     def digest(self, name: str) -> Any:
         """Return what identifies an input in the keys of the results that are computed from it."""
-        if name in StudySettings.model_fields and name not in ("model", "windows"):
-            return getattr(self.settings, name)
-        if name == "windows":
-            return digest_windows(self.windows)
         read: dict[str, Callable[[], Any]] = {
             "model": lambda: self.weights,
+            "windows": lambda: digest_windows(self.windows),
             "frequency": lambda: self.frequency.digest,
             "tokenizer": lambda: self.text.tokenizer_digest,
             "local_run": lambda: self.local_run,
         }
-        return read[name]()
+        return read[name]() if name in read else getattr(self.settings, name)
 
     def value(self, name: str) -> Any:
         """Return an input by its name."""
-        settings = name in StudySettings.model_fields and name not in ("model", "windows")
-        return getattr(self.settings if settings else self, name)
+        return getattr(self if hasattr(type(self), name) else self.settings, name)
 
     def describe(self) -> dict[str, Any]:
         """Describe in words what the results were computed from."""
