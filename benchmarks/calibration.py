@@ -1,5 +1,4 @@
-"""How often each rule of ``raretok.claims`` finds something: in data that hold nothing, and in data with a planted
-answer.
+"""How often each rule says *supported* on data in which its claim is untrue, and on data in which it is true.
 
 Writes ``raretok/claims/calibration.csv``. Run it by ``make calibration``; about three quarters of an hour on two cores.
 """
@@ -20,9 +19,7 @@ def main(rooms: list[str], sets: int, plants: int, out: Path) -> None:
         result = calibrate(study, [room], sets, plants)
         if out.is_file():
             before = pd.read_csv(out)
-            measured = set(zip(result["id"], result["data"], strict=True))
-            others = [pair not in measured for pair in zip(before["id"], before["data"], strict=True)]
-            result = in_order(pd.concat([before[others], result]))
+            result = in_order(pd.concat([before[~before["id"].isin(result["id"])], result]))
         result.to_csv(out, index=False, float_format="%.4f")
         print(result.pivot(index="id", columns="data", values="supported").to_string())
 

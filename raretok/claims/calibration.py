@@ -33,7 +33,7 @@ def simulations() -> dict[Key, Simulation]:
     return by_key
 
 
-def judged_on(simulation: Simulation, tables: Any) -> Iterator[tuple[Claim, Verdict]]:
+def judged_on(tables: Any) -> Iterator[tuple[Claim, Verdict]]:
     """Yield the verdict of every rule whose tables are all in one data set."""
     by_name = {function.node.name: table for function, table in tables.items()}
     for claim in all_claims():
@@ -45,7 +45,7 @@ def try_rules(key: Key, seed: int, material: Any) -> list[dict[str, Any]]:
     """Return the verdicts on one data set as rows of ``id``, ``data`` and ``verdict``."""
     simulation = simulations()[key]
     tables = simulation.tables(material, seed)
-    return [{"id": c.id, "data": simulation.name, "verdict": v} for c, v in judged_on(simulation, tables)]
+    return [{"id": c.id, "data": simulation.name, "verdict": v} for c, v in judged_on(tables)]
 
 
 def _start(materials: dict[Any, Any]) -> None:
@@ -65,9 +65,15 @@ def calibrate(study: Any, rooms: Collection[str] = (), sets: int = 500, plants: 
     Args:
         study: the study that the data sets are made from.
         rooms: the rooms of the claims that are tried; by default all.
-        sets: the number of data sets of each kind without a planted answer.
-        plants: the number of data sets of each kind with a planted answer.
+        sets: the number of data sets of each other kind.
+        plants: the number of data sets of each kind that is planted for some claim and a null of none.
+
+    Raises:
+        RaretokError: a room has no simulations.
     """
+    known = {room for room, _ in simulations()}
+    if unknown := set(rooms) - known:
+        raise RaretokError(f"no simulations of {', '.join(sorted(unknown))}: choose from {', '.join(sorted(known))}")
     planted = {s for c in all_claims() for s in c.plants} - {s for c in all_claims() for s in c.nulls}
     chosen = {key: s for key, s in simulations().items() if not rooms or key[0] in rooms}
     makers: set[Callable[[Any], Any]] = {s.material for s in chosen.values()}

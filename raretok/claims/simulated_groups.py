@@ -1,6 +1,6 @@
 """Groups of neurons with a known answer: activations and weights without structure, and some with a planted structure.
 
-Activations are those of some hundred neurons of a study at rare-target positions of half B. The kind *independent*
+Activations are those of several hundred neurons of a study at rare-target positions of half B. The kind *independent*
 moves the values of every neuron to random positions, separately for each neuron. A planted structure also only moves a
 neuron's values to other positions, so that every neuron keeps its mean, variance and firing rate.
 """

@@ -1,4 +1,4 @@
-"""Named random streams: streams with different names are independent, whatever their seeds."""
+"""Named random streams: streams with different names are independent, except for three of ``KEPT`` that coincide."""
 
 import hashlib
 
@@ -15,7 +15,9 @@ KEPT: dict[tuple[str | int, ...], tuple[int, ...]] = {
 }
 """Streams that are seeded by numbers rather than by a hash of their name.
 
-The shipped results in ``models/results`` were computed with them, from checkpoints that are not shipped.
+Results in ``models/results`` were computed with these streams and cannot be computed again, because their checkpoints
+are not shipped. At one seed the first two, and that of the nulls of the net curve at rare targets, are the same
+numbers, because zeros at the end of a seed do not count.
 """
 
 

@@ -11,9 +11,10 @@ from numpy import ndarray
 
 @dataclass(frozen=True, eq=False)
 class SplitHalfSums:
-    """Sums by document (``ablation.DocumentSums``) with the half of each document and the names of the bands.
+    """Sums by document with the half of each document and the names of the bands.
 
-    Half A is 0 and half B is 1. Two instances are equal only if they are the same object.
+    ``sums`` has ``net``, ``activity`` and ``weight`` by document and band: ``ablation.DocumentSums``, or what
+    ``split_half_sums`` builds. Half A is 0 and half B is 1. Two instances are equal only if they are the same object.
     """
 
     sums: Any
