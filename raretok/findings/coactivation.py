@@ -29,6 +29,7 @@ from raretok.findings.groups import (
     member_set,
     neuron_sets,
     null_percentiles,
+    of_claims,
 )
 from raretok.findings.identification import rare_token_neurons
 from raretok.findings.steps import by_step
@@ -60,21 +61,22 @@ def statistics(
 
     The table has one row per group, context and statistic. Columns: ``group``, ``size``, ``context``, ``rows``
     (effective number), ``imbalance`` (of the matched groups, see ``groups.imbalance``), ``statistic``
-    (``groups.STATISTICS``), ``estimate``, ``low``, ``high`` (95% interval, documents resampled), ``random``,
+    (``stats.groups.STATISTICS``), ``estimate``, ``low``, ``high`` (95% interval, documents resampled), ``random``,
     ``matched`` (percentile in ``draws`` control groups of each kind), ``random_low``, ``random_high``, ``matched_low``,
     ``matched_high`` (95% ranges of the controls).
     """
     records = []
+    counts = bootstrap_counts(int(activity.document.max()) + 1, RESAMPLED, seed)
     for name, group in groups.items():
         part, ids = group.part, group.ids
         controls = control_groups(matching, group, draws, stream(seed, "coactivation.controls", len(ids)))
+        apart = imbalance(matching, group, controls["matched"])
         for context, weight, whole in _moments(activity, part, contexts if name in HEADLINE else ("rare",)):
             estimates = {k: float(v[0]) for k, v in group_statistics(whole, ids[None]).items()}
             nulls = {kind: group_statistics(whole, drawn) for kind, drawn in controls.items()}
-            counts = bootstrap_counts(int(activity.document.max()) + 1, RESAMPLED, seed)
             resampled = resampled_statistics(activity.activation, weight, activity.document, ids, counts)
             where = {"group": name, "size": len(ids), "context": context, "rows": whole.rows}
-            where |= {"imbalance": imbalance(matching, group, controls["matched"])}
+            where |= {"imbalance": apart}
             records += [
                 where | _row(k, estimates[k], resampled[k], {n: x[k] for n, x in nulls.items()}) for k in STATISTICS
             ]
@@ -115,10 +117,9 @@ def across(
     effect. The columns are those of ``statistics``.
     """
     records = []
-    for name in HEADLINE:
-        if name not in groups:
-            continue
-        part, ids = groups[name].part, groups[name].ids
+    counts = bootstrap_counts(int(activity.document.max()) + 1, RESAMPLED, seed)
+    for name, whole_group in of_claims(groups).items():
+        part, ids = whole_group.part, whole_group.ids
         helps = (neurons["published_net"] > 0 if name == "published" else neurons["direction"] == "boost").to_numpy()[
             ids
         ]
@@ -126,16 +127,16 @@ def across(
         if min(len(boost), len(suppress)) < 2:
             continue
         both = np.concatenate([boost, suppress])
-        group = replace(groups[name], ids=both)
+        group = replace(whole_group, ids=both)
         controls = control_groups(matching, group, draws, stream(seed, "coactivation.across", len(ids)))
+        apart = imbalance(matching, group, controls["matched"])
         for context, weight, whole in _moments(activity, part, contexts):
-            counts = bootstrap_counts(int(activity.document.max()) + 1, RESAMPLED, seed)
             parts = [
                 resampled_statistics(activity.activation, weight, activity.document, g, counts)
                 for g in (both, boost, suppress)
             ]
             where = {"group": name, "size": len(ids), "context": context, "rows": whole.rows}
-            where |= {"imbalance": imbalance(matching, group, controls["matched"])}
+            where |= {"imbalance": apart}
             for kind, matrix in (("r", whole.correlation), ("cosine", whole.cosine)):
                 # The pairs of one neuron of each class are all pairs minus those within either class.
                 sums = [
@@ -166,7 +167,7 @@ def by_context(activity: Activity, groups: Groups, seed: int, draws: int = DRAWS
     first = np.concatenate([np.hstack([one, none]), np.hstack([drawn, 0 * drawn]), np.hstack([kept, 1 - kept])])
     second = np.concatenate([np.hstack([none, one]), np.hstack([0 * drawn, drawn]), np.hstack([1 - kept, kept])])
     records = []
-    for name in [g for g in HEADLINE if g in groups]:
+    for name in of_claims(groups):
         part, ids = groups[name].part, groups[name].ids
         weights = [activity.of(c, part) for c in ("rare with controls", "matched")]
         if not all(w.any() for w in weights):
@@ -203,7 +204,7 @@ def clusters(
     assigned to other pairs), ``random``, ``matched`` – its percentile, ``<null>_mean`` and ``<null>_z``.
     """
     records = []
-    for name in [g for g in HEADLINE if g in groups]:
+    for name in of_claims(groups):
         part, ids = groups[name].part, groups[name].ids
         weight = activity.of("rare", part)
         r = moments(activity.activation, weight).correlation
@@ -212,11 +213,12 @@ def clusters(
         own = r[np.ix_(ids, ids)]
         nulls = {"shuffled": [shuffled(own, rng) for _ in range(draws)]}
         nulls |= {kind: [r[np.ix_(g, g)] for g in drawn] for kind, drawn in controls.items()}
+        apart = imbalance(matching, groups[name], controls["matched"])
         for resolution in resolutions:
             q, community = partition(own, rng, resolution)
             record: dict[str, Any] = {"group": name, "size": len(ids), "resolution": resolution, "q": q}
             record |= {"communities": int(community.max()) + 1}
-            record |= {"imbalance": imbalance(matching, groups[name], controls["matched"])}
+            record |= {"imbalance": apart}
             for kind, matrices in nulls.items():
                 values = np.array([partition(m, rng, resolution)[0] for m in matrices])
                 record |= {kind: percentile(q, values), f"{kind}_mean": float(values.mean())}
@@ -240,7 +242,7 @@ def histograms(
     ``kind``, ``from``, ``to``, ``share``; ``observed`` (value of the group itself).
     """
     frames = []
-    for name in [g for g in HEADLINE if g in groups]:
+    for name in of_claims(groups):
         part, ids = groups[name].part, groups[name].ids
         whole = moments(activity.activation, activity.of("rare", part))
         observed = group_statistics(whole, ids[None])

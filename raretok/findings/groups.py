@@ -153,13 +153,18 @@ def member_set(sets: Groups, name: str | None) -> Group:
     return sets[chosen]
 
 
+def of_claims(sets: Groups) -> Groups:
+    """Return those of the groups that claims are about, in the order of ``HEADLINE``."""
+    return {name: sets[name] for name in HEADLINE if name in sets}
+
+
 def headline_sets(sets: Groups) -> Groups:
     """Return the groups that claims are about, which are followed over training.
 
     Raises:
         NotApplicable: there are none.
     """
-    groups = {name: sets[name] for name in HEADLINE if name in sets}
+    groups = of_claims(sets)
     if not groups:
         raise NotApplicable(NO_SETS)
     return groups

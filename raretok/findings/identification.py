@@ -148,6 +148,21 @@ def rare_token_neurons(data: SplitHalfSums, seed: int) -> pd.DataFrame:
     )
 
 
+def leading(identified: pd.DataFrame, most: int = 8) -> list[int]:
+    """Return at most ``most`` controlled neurons, those with the largest |S| in half A.
+
+    If there are no controlled neurons, the three neurons with the smallest q are returned.
+    """
+    controlled = identified[identified["controlled"]].sort_values("s_a", key=abs, ascending=False)
+    first = controlled.head(most) if len(controlled) else identified.sort_values("q").head(3)
+    return [int(i) for i in first["neuron"]]
+
+
+def excludes_zero(neurons: pd.DataFrame) -> "pd.Series[bool]":
+    """Return whether the 95% interval of each neuron's rare-specific effect on half B alone excludes 0."""
+    return neurons["s_b"].abs() > 1.96 * neurons["se_b"]
+
+
 def require_controls(data: SplitHalfSums) -> None:
     """Check that enough rare targets have equally hard common targets, which a rare-specific effect needs.
 

@@ -284,9 +284,9 @@ def best_setting(table: pd.DataFrame, tested: pd.DataFrame | None = None) -> pd.
         table: ``scaling``, from which the factor is chosen.
         tested: another corpus's ``scaling`` of the same groups, whose half B is reported instead.
 
-    Columns: ``group``, ``size``, ``factor`` (1 if none lowers the loss), and on half B ``rare``, ``rare_low``,
-    ``rare_high``, ``common``, ``common_low``, ``common_high``; ``holds`` (whether, intervals included, rare is below 0
-    and common is at most ``WORSE`` times the gain on rare targets).
+    Columns: ``group``, ``size``, ``factor`` (1 if none lowers the loss on rare targets without raising it on common
+    ones), and on half B ``rare``, ``rare_low``, ``rare_high``, ``common``, ``common_low``, ``common_high``; ``holds``
+    (whether, intervals included, rare is below 0 and common is at most ``WORSE`` times the gain on rare targets).
     """
     rows = []
     tested = table if tested is None else tested

@@ -77,14 +77,14 @@ def outputs(
 ) -> dict[str, ndarray]:
     """Compute the ablations' effects on further outputs, and direct effects, on a sample of the positions.
 
-    The arrays are sums of each of ``OUTPUTS``.
+    The arrays are sums of each of ``OUTPUTS``, and the weights and halves of the documents.
     """
     rows, drawn = sample_positions(weights, seed)
     part = trace[rows]
     sums = ablate(readout, part, torch.from_numpy(mean), drawn, tolerance, OUTPUTS, log_unigram)
     kept = {f"{o} {m}": getattr(s, m).astype(np.float32) for o, s in sums.items() for m in ("net", "activity")}
     _, first = np.unique(part.document, return_index=True)
-    return kept | {"weight": sums["loss"].weight, "count": sums["loss"].count, "half": part.half[first]}
+    return kept | {"weight": sums["loss"].weight, "half": part.half[first]}
 
 
 @memory(outputs)
@@ -157,22 +157,24 @@ def neuron_types(shape: pd.DataFrame, outputs: Mapping[str, SplitHalfSums]) -> p
     total = mean("loss", "activity")
     with np.errstate(invalid="ignore", divide="ignore"):
         through = {path: 1 - mean(path, "activity") / total for path in PATHS}
-    size = mean("kl", "activity")
-    norm, variance = shape["norm"].to_numpy(), shape["logit_variance"].to_numpy()
-    is_entropy = (norm >= np.quantile(norm, 1 - EXTREME)) & (variance <= np.quantile(variance, EXTREME))
-    is_entropy &= through["frozen_scale"] >= MEDIATED
-    is_frequency = (size >= np.quantile(size, 1 - EXTREME)) & (through["frozen_frequency"] >= MEDIATED)
-    return shape.assign(
+    kinds = shape.assign(
         loss=total,
         scale_share=through["frozen_scale"],
         frequency_share=through["frozen_frequency"],
         entropy=mean("entropy", "net"),
         divergence=mean("kl", "net"),
-        divergence_size=size,
-        entropy_neuron=is_entropy,
-        frequency_neuron=is_frequency,
-        either=is_entropy | is_frequency,
+        divergence_size=mean("kl", "activity"),
     )
+    entropy, frequency = _of_kinds(kinds, MEDIATED)
+    return kinds.assign(entropy_neuron=entropy, frequency_neuron=frequency, either=entropy | frequency)
+
+
+def _of_kinds(kinds: pd.DataFrame, mediated: float) -> tuple[Bool[ndarray, " neuron"], Bool[ndarray, " neuron"]]:
+    """Return which neurons are entropy neurons, and which are token-frequency neurons, at a least mediated share."""
+    norm, variance, size = (kinds[c].to_numpy() for c in ("norm", "logit_variance", "divergence_size"))
+    shape = (norm >= np.quantile(norm, 1 - EXTREME)) & (variance <= np.quantile(variance, EXTREME))
+    entropy = shape & (kinds["scale_share"].to_numpy() >= mediated)
+    return entropy, (size >= np.quantile(size, 1 - EXTREME)) & (kinds["frequency_share"].to_numpy() >= mediated)
 
 
 @table(neuron_types, rare_token_neurons)
@@ -246,15 +248,15 @@ def direct_effect_share(outputs: Mapping[str, SplitHalfSums], neurons: pd.DataFr
     return pd.DataFrame(records, columns=["group", "size", "path", "total", "direct", "share", "low", "high"])
 
 
-@memory(geometry, neuron_types)
-def sensitivity(shape: pd.DataFrame, kinds: pd.DataFrame) -> pd.DataFrame:
+@memory(neuron_types)
+def sensitivity(kinds: pd.DataFrame) -> pd.DataFrame:
     """Compute the mean share of ‖w‖² in the bottom singular directions for each choice of their number.
 
     Columns: ``directions`` (share of d_model), ``entropy neurons``, ``token-frequency neurons``, ``all neurons``.
     """
     rows = []
-    for column in [c for c in shape if str(c).startswith("null_")]:
-        values = shape[column]
+    for column in [c for c in kinds if str(c).startswith("null_")]:
+        values = kinds[column]
         rows.append(
             {"directions": float(str(column).removeprefix("null_"))}
             | {
@@ -276,12 +278,9 @@ def thresholds(
     ``expected`` (among as many random neurons), ``p`` (hypergeometric, of at least as many).
     """
     rare = neurons["controlled"].to_numpy()
-    norm, variance, size = (kinds[c].to_numpy() for c in ("norm", "logit_variance", "divergence_size"))
-    shape = (norm >= np.quantile(norm, 1 - EXTREME)) & (variance <= np.quantile(variance, EXTREME))
     rows = []
     for share in shares:
-        entropy = shape & (kinds["scale_share"].to_numpy() >= share)
-        frequency = (size >= np.quantile(size, 1 - EXTREME)) & (kinds["frequency_share"].to_numpy() >= share)
+        entropy, frequency = _of_kinds(kinds, share)
         chance = _beside_chance(entropy | frequency, rare)
         rows.append(
             {

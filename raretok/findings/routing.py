@@ -20,13 +20,13 @@ from raretok.data.frequency import UnigramCounts, type_bands
 from raretok.data.text import Windows
 from raretok.findings.groups import (
     DRAWS,
-    HEADLINE,
     Groups,
     control_groups,
     features,
     member_set,
     neuron_sets,
     null_percentiles,
+    of_claims,
 )
 from raretok.graph import arrays, memory, table
 from raretok.measure import inputs
@@ -153,7 +153,7 @@ def statistics(
     documents = len(data.weight)
     counts = bootstrap_counts(documents, RESAMPLED, seed)
     one = np.ones((1, documents))
-    for name in [g for g in HEADLINE if g in groups] or list(groups)[:1]:
+    for name in of_claims(groups) or list(groups)[:1]:
         group = groups[name]
         heads, layers = data.of(group.ids)
         estimates = {

@@ -52,14 +52,14 @@ def group_tails(
         ids = group.ids
         rng = stream(seed, "weights.group_tails", len(ids))
         controls = control_groups(matching, group, draws, rng)
+        apart = imbalance(matching, group, controls["matched"])
         gaussian = _gaussian(draws, len(ids), next(iter(matrices.values())).shape[1], rng)
         for label, matrix in matrices.items():
             own = spectrum_statistics(spectra(matrix[ids][None]), matrix.shape[1])
             nulls = {kind: _statistics(matrix, drawn) for kind, drawn in controls.items()} | {"gaussian": gaussian}
             for statistic in STATISTICS:
                 record: dict[str, Any] = {"group": name, "size": len(ids), "matrix": label, "statistic": statistic}
-                record |= {"estimate": float(own[statistic][0])}
-                record |= {"imbalance": imbalance(matching, group, controls["matched"])}
+                record |= {"estimate": float(own[statistic][0]), "imbalance": apart}
                 records.append(
                     record | null_percentiles(record["estimate"], {k: n[statistic] for k, n in nulls.items()})
                 )

@@ -82,7 +82,7 @@ def test_planted_neurons_are_found_and_no_others():
     assert kinds.index[kinds["frequency_neuron"]].tolist() == [1]
     assert kinds.loc[0, "null_0.05"] > 5 * kinds["null_0.05"].median()
     assert abs(kinds.loc[1, "frequency_cosine"]) > 0.95
-    table = neuron_types.sensitivity(kinds, kinds)
+    table = neuron_types.sensitivity(kinds)
     assert (table["entropy neurons"] > 2 * table["all neurons"]).all()
     thresholds = neuron_types.thresholds(kinds, pd.DataFrame({"controlled": kinds["neuron"] < 1, "published": False}))
     assert (thresholds["entropy neurons"] >= 1).all()
