@@ -64,8 +64,8 @@ cost: $(VENV)/.book
 
 # The figure of the README, from the study of the book.
 figure: $(VENV)/.book
-	$(BIN)/python -c "from raretok import Study; from raretok.charts.identification import contrast; s = Study(); \
-	contrast(s.table('identification.effects'), s.table('identification.rare_token_neurons')).properties(width=640, background='white').save('docs/contrast.png', scale_factor=2)"
+	$(BIN)/python -c "from raretok import Study; from raretok.book.facts.identification import facts; from raretok.charts.identification import contrast; s = Study(); \
+	contrast(s.table('identification.effects'), s.table('identification.rare_token_neurons'), facts(s)).properties(width=640, background='white').save('docs/contrast.png', scale_factor=2)"
 
 clean:
 	rm -rf _build $(VENV) .raretok .coverage* sweep report .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

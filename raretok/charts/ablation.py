@@ -27,7 +27,7 @@ def bounds(audit: pd.DataFrame, tolerance: float, facts: Mapping[str, str], show
     domain = ["second order", "exponentials"]
     colour = alt.Color("way:N", scale=alt.Scale(domain=domain, range=[BLUE, ORANGE]), title="true error")
     x = alt.X("effect:Q", scale=log, title="|effect| in float64 (nats)")
-    title = "error, and its proven bound (nats)"
+    title = "error, and its bound (nats)"
     base = alt.Chart(table)
     allowed = base.mark_circle(size=8, color=GREY, opacity=0.35).encode(x, alt.Y("bound:Q", scale=log, title=title))
     errors = base.mark_circle(size=12, opacity=0.6).encode(x, alt.Y("error:Q", scale=log, title=title), colour)
@@ -40,14 +40,14 @@ def bounds(audit: pd.DataFrame, tolerance: float, facts: Mapping[str, str], show
         alt.layer(line, allowed, errors).properties(width="container", height=340),
         f"{facts['beyond_bound']} of {facts['pairs']} pairs are further from the truth than their bound",
         f"grey: bound of each pair; dashed: tolerance; {len(table):,} pairs drawn",
-        "Scatter of true error and of proven bound against the size of the effect, all axes logarithmic.",
+        "Scatter of true error and of its bound against the size of the effect, all axes logarithmic.",
     )
 
 
 def errors(audit: pd.DataFrame, facts: Mapping[str, str]) -> alt.Chart:
     """Plot the distribution of the true error of second-order pairs on a log axis."""
     size = np.log10(audit.loc[~audit["used_fallback"], "error"].abs().clip(FLOOR))
-    counts, edges = np.histogram(size, bins=np.arange(-9, -2.75, 0.25))
+    counts, edges = np.histogram(size, bins=np.arange(-9, max(-3, size.max()) + 0.25, 0.25))
     table = pd.DataFrame({"low": 10 ** edges[:-1], "high": 10 ** edges[1:], "share": counts / max(len(size), 1)})
     chart: Any = (
         alt.Chart(table)

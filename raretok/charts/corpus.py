@@ -34,7 +34,7 @@ def zipf(types: pd.DataFrame, facts: Mapping[str, str]) -> alt.LayerChart:
     lines = alt.Chart(rules).mark_rule(strokeDash=[4, 4]).encode(x, tooltip="edge")
     return finish(
         alt.layer(lines, points).properties(width="container"),
-        "Most types are rare, most tokens are not",
+        f"{facts['rare_share']} of the types are rare, and make up {facts['rare_mass']} of the tokens",
         f"{facts['types']} types; the rarest {facts['rare_types']} make up {facts['rare_mass']} of {facts['tokens']} "
         "tokens",
         "Occurrences against rank of the token types, both on log axes, with the rare and the common band marked.",

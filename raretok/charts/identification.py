@@ -22,16 +22,6 @@ def _kinds(neurons: pd.DataFrame) -> np.ndarray:
     return np.where(neurons["controlled"], neurons["direction"], "other")
 
 
-def leading(identified: pd.DataFrame, most: int = 8) -> list[int]:
-    """Return at most ``most`` controlled neurons, those with the largest |S| in half A.
-
-    If there are no controlled neurons, the three neurons with the smallest q are returned.
-    """
-    controlled = identified[identified["controlled"]].sort_values("s_a", key=abs, ascending=False)
-    first = controlled.head(most) if len(controlled) else identified.sort_values("q").head(3)
-    return [int(i) for i in first["neuron"]]
-
-
 def hook_table(hooked: pd.DataFrame, largest: int = 3) -> Any:
     """Show the largest effects of each neuron, by hooked forward passes and by the engine (``checks.hooked``)."""
     order = hooked["hooked"].abs().sort_values(ascending=False, kind="stable").index

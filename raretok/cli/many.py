@@ -48,21 +48,27 @@ def job(
     run_job(task, load_sweep(path), out, name, part)
 
 
+def _chapters_for(study: Any) -> list[str]:
+    """Return the chapters that apply to a model; the one on training applies to models with checkpoints."""
+    from raretok.book.report import chapter_names
+
+    other = {"index", "training"} | (set() if len(study.inputs.entry.steps) > 1 else {"emergence"})
+    return [name for name in chapter_names() if name not in other]
+
+
 @app.command()
 @with_study_options
 def report(
     study: Any,
-    chapters: Annotated[str, typer.Option(help="which, with commas between; by default all that take a model")] = "",
+    chapters: Annotated[
+        str, typer.Option(help="which, with commas between; by default all that apply to the model")
+    ] = "",
     out: Annotated[Path, typer.Option(help="folder for the notebooks and, in html/, the pages")] = Path("report"),
 ) -> None:
     """Execute the book's chapters for a model and make pages of them; measures first if need be."""
-    from raretok.book.report import chapter_names, check_chapters, execute, render
+    from raretok.book.report import check_chapters, execute, render
 
-    names = (
-        [n.strip() for n in chapters.split(",")]
-        if chapters
-        else [n for n in chapter_names() if n not in ("index", "training")]
-    )
+    names = [n.strip() for n in chapters.split(",")] if chapters else _chapters_for(study)
     check_chapters(names)
     for number, name in enumerate(names):
         typer.echo(f"{name} ({number + 1} of {len(names)})", err=True)

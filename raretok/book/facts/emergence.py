@@ -9,6 +9,7 @@ import pandas as pd
 from raretok.claims import rank_curve_claims
 from raretok.claims.verdicts import Verdict
 from raretok.claims.wording import verdict_texts
+from raretok.findings.identification import excludes_zero
 from raretok.graph import if_applicable
 from raretok.shipped.trajectory import reliability_table, seed_table
 from raretok.stats.rankcurve import HEAD
@@ -104,9 +105,12 @@ def _neurons(study: Study) -> dict[str, str]:
     middle = since.quantile(0.5, interpolation="higher") if len(since) else np.inf
     return {
         "final": str(len(latest)),
-        "clear": str(int((1.96 * latest["se_b"] < latest["s_b"].abs()).sum())),
+        "clear": str(int(excludes_zero(latest).sum())),
         "never": str(int(np.isinf(since).sum())),
         "since": f"{middle:,.0f}" if np.isfinite(middle) else "none",
+        "kept_sign": f"Half of them have kept the sign of the rare-specific effect since step {middle:,.0f}"
+        if np.isfinite(middle)
+        else "There is no step since which half of them have kept the sign of the rare-specific effect",
         "without": _skipped(neurons.attrs["skipped"]),
     }
 

@@ -2,10 +2,7 @@
 
 from typing import Any
 
-import numpy as np
-
-from raretok.charts.identification import leading
-from raretok.findings.identification import SMOOTHED, Q
+from raretok.findings.identification import SMOOTHED, Q, excludes_zero, leading
 from raretok.stats.rankcurve import HEAD, HEAD_END
 from raretok.study import Study
 
@@ -39,7 +36,7 @@ def _definitions(study: Study) -> dict[str, str]:
         "either": str(either),
         "jaccard": f"{agreement['jaccard']:.2f}",
         "agreement": "The published and the controlled definition pick different neurons"
-        if 2 * both < either
+        if 3 * both < either  # Sets of one size with a Jaccard similarity below 1/3 share less than half.
         else "The two definitions share at least half of their neurons",
     }
 
@@ -78,10 +75,9 @@ def _selection(study: Study) -> dict[str, str]:
     """Count the neurons that are chosen on half A, and those of them that half B confirms."""
     neurons = study.table("identification.rare_token_neurons")
     chosen, controlled = int(neurons["selected"].sum()), neurons[neurons["controlled"]]
-    excluded = np.abs(controlled["s_b"]) > 1.96 * controlled["se_b"]
     return {
         "selected": str(chosen),
         "controlled": str(len(controlled)),
-        "excludes": str(excluded.sum()),
+        "excludes": str(excludes_zero(controlled).sum()),
         "kept": f"{len(controlled) / max(chosen, 1):.0%}",
     }

@@ -46,14 +46,14 @@ def _losses(log: pd.DataFrame, baselines: pd.DataFrame) -> dict[str, str]:
         "held_out": f"{held_out.iloc[-1]:.3f}",
         **{name: f"{of[name]:.3f}" for name in ("unigram", "bigram", "trigram")},
         "margin": f"{of.min() - held_out.iloc[-1]:.2f}",
-        "passes": _first_below(held_out, of["unigram"]),
-        "passes_bigram": _first_below(held_out, of["bigram"]),
+        "passes": _stays_below(held_out, of["unigram"]),
+        "passes_bigram": _stays_below(held_out, of["bigram"]),
     }
 
 
-def _first_below(loss: "pd.Series[float]", level: float) -> str:
-    """Return the first step at which a loss is below a level; a dash if there is none."""
-    below = loss.index[loss < level]
+def _stays_below(loss: "pd.Series[float]", level: float) -> str:
+    """Return the step from which on a loss is below a level; a dash if there is none."""
+    below = loss.index[loss[::-1].cummax()[::-1] < level]
     return f"{below[0]:,}" if len(below) else "–"
 
 

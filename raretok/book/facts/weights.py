@@ -80,7 +80,7 @@ def _rows(study: Study) -> dict[str, str]:
 
 def _training(over: Study | None) -> dict[str, str]:
     """Return exponents at the first and the last checkpoint, and the group's place among matched ones at the last."""
-    missing = {f"{matrix}_{end}": "–" for matrix in ("W_out", "W_in") for end in ("start", "end")}
+    missing = dict.fromkeys(("W_out_start", "W_out_end", "W_in_start", "W_in_end"), "–")
     missing |= {"layer_alpha_start": "–", "layer_alpha_end": "–"}
     if over is None:
         return missing

@@ -5,7 +5,7 @@ import pytest
 
 from raretok import Study
 from raretok.book.facts import identification
-from raretok.charts.identification import leading
+from raretok.findings.identification import leading
 
 
 @pytest.fixture

@@ -26,6 +26,8 @@ def test_losses_and_the_steps_at_which_the_model_passes_the_baselines():
     assert (facts["passes"], facts["passes_bigram"]) == ("1,000", "3,000")
     assert (facts["settled"], facts["untrained_reliability"], facts["least_targets"]) == ("3,000", "0.40", "700")
     assert facts["checkpoints"] == str(len(find_model("reviews-neox").steps))
+    rising = log.replace({"loss": {5.2: 6.5}})
+    assert training.facts("reviews-neox", rising, BASELINES, reliability)["passes"] == "3,000"
     never = training.facts("reviews-neox", log, BASELINES.assign(loss=1.0), reliability.assign(reliability=0.5))
     assert (never["passes"], never["settled"]) == ("–", "–")
 
