@@ -63,9 +63,10 @@ def gc(
         return
     size = sum(entry.size for entry in old) + sum(map(_size, drafts))
     for reason in sorted({entry.stale for entry in old}):
-        typer.echo(f"{sum(entry.stale == reason for entry in old)} results: {reason}")
+        count = sum(entry.stale == reason for entry in old)
+        typer.echo(f"{count} result{'s' * (count != 1)}: {reason}")
     if drafts:
-        typer.echo(f"{len(drafts)} unfinished: of a killed process, or of one that is running now")
+        typer.echo(f"{len(drafts)} unfinished: left by a killed process, or being written now")
     typer.echo(f"together {size / 2**20:.1f} MiB in {results.root}")
     if not yes and not typer.confirm("Delete them?", default=False):
         typer.echo("nothing deleted")
@@ -82,7 +83,7 @@ def entries(store: Any) -> Iterator[Kept]:
         kind, code = folder.parent.name, manifest["inputs"].get("code")
         stale = ""
         if kind not in codes:
-            stale = "no computation of that name is declared any more"
+            stale = "raretok declares no computation of that name: it was removed, or a module of your own declares it"
         elif codes[kind] != code:
             stale = "the code that made them has changed since"
         yield Kept(folder, _size(folder), manifest.get("about", {}), stale)
@@ -95,9 +96,9 @@ def current_codes() -> dict[str, str]:
     from raretok.data.text import tokenise
     from raretok.graph import NODES
     from raretok.measure.effects import effects
-    from raretok.measure.shards import KIND as SHARD
     from raretok.model.load import unpack
     from raretok.shipped.trajectory import baseline_code
+    from raretok.sweep.shards import KIND as SHARD
     from raretok.sweep.summary import KIND, code_of_everything
 
     codes = {claim.table.name: claim.table.code for claim in all_claims()}

@@ -3,7 +3,6 @@
 import json
 import platform
 from collections.abc import Callable
-from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -108,13 +107,19 @@ def write_results(study: Study, seed: int, folder: Path) -> None:
         "verdicts": lambda: verdicts_by_step(study),
         "tails": lambda: last.table("weights.tails_over_training"),
     }
+    left_out = {}
     for name, table in tables.items():
-        with suppress(NotApplicable):  # The tails do not apply if the last checkpoint has no neurons to follow.
-            table().assign(seed=seed).to_csv(folder / f"{name}.csv", index=False, float_format="%.5g")
+        path = folder / f"{name}.csv"
+        try:
+            table().assign(seed=seed).to_csv(path, index=False, float_format="%.5g")
+        except NotApplicable as error:
+            path.unlink(missing_ok=True)
+            left_out[name] = str(error)
     settings = study.settings.model_dump() | {"model": study.inputs.entry.name}
     options = " ".join(f"--{k} {v}" for k, v in settings.items() if k in ("corpus", "windows", "length", "seed"))
     manifest = {
         "study": settings,
+        "left_out": left_out,
         "weights": {str(step): study.at(step).inputs.weights for step in steps},
         "versions": {"python": platform.python_version()}
         | {p: version(p) for p in ("torch", "transformers", "numpy", "raretok")},

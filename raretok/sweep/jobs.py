@@ -14,12 +14,12 @@ import torch
 from raretok.book.report import execute, render
 from raretok.data.text import load_corpus
 from raretok.errors import RaretokError
-from raretok.measure.shards import measure as measure_effects
-from raretok.measure.shards import measure_shard
 from raretok.model import hub
 from raretok.model.registry import find_model
 from raretok.store import Store, hash_of, replacing
 from raretok.study import Study
+from raretok.sweep.shards import measure as measure_effects
+from raretok.sweep.shards import measure_shard
 from raretok.sweep.spec import Job, Sweep
 from raretok.sweep.summary import KIND, costs, identity, read_summaries, summarise
 

@@ -82,7 +82,7 @@ def test_measure_then_neurons(models, corpus_file):
         (["fetch"], "nothing to fetch"),
         (["train", "nothing"], "unknown recipe 'nothing': known are reviews-neox, reviews-gpt2, micro"),
         (["measure", "reviews-neox", "--step", "3"], "reviews-neox has no step 3: choose one of 0, 16, 32"),
-        (["emergence"], "smollm2-135m has no checkpoint on this machine"),
+        (["emergence"], "smollm2-135m has no checkpoints"),
         (["claims", "--only", "C99"], "no claim C99: choose from C1, C2"),
         (["explain", "reviews-neox", "C99"], "no claim C99: choose from C1, C2"),
         (["table", "reviews-neox", "regimes.x"], "no table 'regimes.x': choose from regimes.statistics"),
@@ -150,7 +150,7 @@ def test_the_store_tells_what_it_holds_and_deletes_only_what_is_stale_and_only_w
     asked = subprocess.run(
         [sys.executable, "-m", "raretok", "store", "gc"], input="n\n", capture_output=True, text=True, check=False
     )
-    assert "1 results: the code that made them has changed since" in asked.stdout
+    assert "1 result: the code that made them has changed since" in asked.stdout
     assert "nothing deleted" in asked.stdout
     assert list(own_store.glob("effects.bands/*/table.parquet"))
     assert "deleted" in raretok("store", "gc", "--yes").stdout

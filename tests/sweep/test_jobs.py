@@ -10,12 +10,12 @@ import pytest
 from model.test_hub import settle
 
 from raretok import RaretokError, Study
-from raretok.measure.shards import KIND as SHARD
-from raretok.measure.shards import measure, measure_shard
 from raretok.model import hub
 from raretok.model.registry import MODELS
 from raretok.store import Store
 from raretok.sweep.jobs import evict, fetch, finished, held_device, marker, run_job, states
+from raretok.sweep.shards import KIND as SHARD
+from raretok.sweep.shards import measure, measure_shard
 from raretok.sweep.spec import Sweep
 from raretok.sweep.summary import KIND, read_summaries, summarise
 

@@ -8,11 +8,12 @@ from numpy import ndarray
 from raretok.ablation import DocumentSums, merge
 from raretok.graph import node_of
 from raretok.measure.effects import Prepared, ablate_prepared, collect, effects, prepare
+from raretok.study import Study
 
 KIND = "effects-shard"
 
 
-def measure_shard(study: Any, k: int, shards: int) -> None:
+def measure_shard(study: Study, k: int, shards: int) -> None:
     """Compute the ablations of the k-th of several jobs, k from 0; the jobs may run concurrently.
 
     Each job runs the forward pass. Nothing is done if the effects are already stored.
@@ -21,7 +22,7 @@ def measure_shard(study: Any, k: int, shards: int) -> None:
         _shard(study, _prepare(study), k, shards)
 
 
-def measure(study: Any, shards: int = 1) -> None:
+def measure(study: Study, shards: int = 1) -> None:
     """Measure the effects of a study, merging the shards left by ``measure_shard``, unless they are stored."""
     if shards == 1:
         study.get(effects)
@@ -37,7 +38,7 @@ def measure(study: Any, shards: int = 1) -> None:
         study.store.drop(KIND, _key(study, k, shards))
 
 
-def _shard(study: Any, prepared: Prepared, k: int, shards: int) -> DocumentSums:
+def _shard(study: Study, prepared: Prepared, k: int, shards: int) -> DocumentSums:
     """Compute and store the per-document sums of one shard."""
 
     def compute() -> dict[str, ndarray]:
@@ -49,10 +50,10 @@ def _shard(study: Any, prepared: Prepared, k: int, shards: int) -> DocumentSums:
     return DocumentSums(m["net"], m["activity"], m["square"], m["weight"], m["count"], *exactness)
 
 
-def _key(study: Any, k: int, shards: int) -> dict[str, Any]:
+def _key(study: Study, k: int, shards: int) -> dict[str, Any]:
     return study.key(effects) | {"shard": [k, shards]}
 
 
-def _prepare(study: Any) -> Prepared:
+def _prepare(study: Study) -> Prepared:
     needs = {name: study.get(need) for name, need in node_of(effects).arguments.items()}
     return prepare(**needs, seed=study.settings.seed)
