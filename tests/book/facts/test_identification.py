@@ -3,14 +3,8 @@
 import numpy as np
 import pytest
 
-from raretok import Study
 from raretok.book.facts import identification
 from raretok.findings.identification import leading
-
-
-@pytest.fixture
-def study(models, corpus_file) -> Study:
-    return Study(model=models["gpt_neox"], corpus=str(corpus_file), windows=120, length=64, sample=300, device="cpu")
 
 
 def test_the_numbers_are_those_of_the_tables(study):

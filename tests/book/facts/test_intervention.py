@@ -1,18 +1,9 @@
 """Numbers of the chapter on groups of neurons, against the groups and the ablations."""
 
 import pandas as pd
-import pytest
 
-from raretok import Study
 from raretok.book.facts import intervention
 from raretok.findings.intervention import SETTINGS
-
-
-@pytest.fixture
-def study(models, corpus_file):
-    return Study(
-        model=str(models["gpt_neox"]), corpus=str(corpus_file), windows=120, length=64, sample=300, device="cpu"
-    )
 
 
 def setting(corpus, group, factor, holds):

@@ -8,13 +8,6 @@ from raretok import Study
 from raretok.book.facts import layers
 
 
-@pytest.fixture
-def study(models, corpus_file):
-    return Study(
-        model=str(models["gpt_neox"]), corpus=str(corpus_file), windows=120, length=64, sample=300, device="cpu"
-    )
-
-
 def test_the_numbers_are_those_of_the_last_layer_and_the_checks(study):
     numbers = layers.facts(study)
     assert all(type(text) is str for text in numbers.values())

@@ -2,14 +2,8 @@
 
 import pytest
 
-from raretok import Study
 from raretok.book.facts import method
 from raretok.measure.checks import benchmark_records
-
-
-@pytest.fixture
-def study(models, corpus_file) -> Study:
-    return Study(model=models["gpt_neox"], corpus=str(corpus_file), windows=120, length=64, sample=300, device="cpu")
 
 
 def test_the_errors_are_those_of_the_audit(study):

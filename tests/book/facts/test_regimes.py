@@ -3,18 +3,10 @@
 import numpy as np
 import pytest
 
-from raretok import Study
 from raretok.book.facts import regimes
 from raretok.charts import regimes as charts
 from raretok.findings.simulated_rankings import POWER_LAW_EXPONENT, simulated_rankings
 from raretok.stats.rankcurve import HEAD
-
-
-@pytest.fixture(scope="module")
-def study(models, corpus_file, tmp_path_factory):
-    settings = {"windows": 120, "length": 64, "sample": 300, "device": "cpu"}
-    store = tmp_path_factory.mktemp("store")
-    return Study(model=str(models["gpt_neox"]), corpus=str(corpus_file), store=store, **settings)
 
 
 @pytest.fixture(scope="module")

@@ -3,15 +3,7 @@
 import numpy as np
 import pytest
 
-from raretok import Study
 from raretok.book.facts import robustness
-
-
-@pytest.fixture
-def study(models, corpus_file):
-    return Study(
-        model=str(models["gpt_neox"]), corpus=str(corpus_file), windows=120, length=64, sample=300, device="cpu"
-    )
 
 
 def test_the_numbers_are_those_of_the_longest_lists(study):

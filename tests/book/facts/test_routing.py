@@ -1,18 +1,9 @@
 """Numbers of the chapter on attention heads, against the heads themselves."""
 
 import numpy as np
-import pytest
 from scipy import stats
 
-from raretok import Study
 from raretok.book.facts import routing
-
-
-@pytest.fixture
-def study(models, corpus_file):
-    return Study(
-        model=str(models["gpt_neox"]), corpus=str(corpus_file), windows=120, length=64, sample=300, device="cpu"
-    )
 
 
 def test_the_numbers_are_those_of_the_heads(study):

@@ -4,16 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from raretok import Study
 from raretok.book.facts import weights
 from raretok.charts import weights as charts
-
-
-@pytest.fixture(scope="module")
-def study(models, corpus_file, tmp_path_factory):
-    settings = {"windows": 120, "length": 64, "sample": 300, "device": "cpu"}
-    store = tmp_path_factory.mktemp("store")
-    return Study(model=str(models["gpt_neox"]), corpus=str(corpus_file), store=store, **settings)
 
 
 @pytest.fixture(scope="module")
