@@ -34,7 +34,7 @@ FEW_WINDOWS = 4
 
 
 def check_against_hooks(
-    model: LoadedModel, windows: Windows, trace: Trace, positions: int, tolerance: float, seed: int
+    model: LoadedModel, windows: Windows, trace: Trace, mean: Tensor, positions: int, tolerance: float, seed: int
 ) -> float:
     """Return the largest difference in nats between the engine and hooked forward passes, on a seeded sample.
 
@@ -44,7 +44,7 @@ def check_against_hooks(
     rng = np.random.default_rng(seed)
     window = int(rng.integers(len(windows.tokens)))
     neurons = rng.choice(model.readout.neurons, 3, replace=False)
-    compared = compare_with_hooks(model, windows, trace, window, [int(i) for i in neurons], positions, tolerance)
+    compared = compare_with_hooks(model, windows, trace, mean, window, [int(i) for i in neurons], positions, tolerance)
     error = float(compared["difference"].abs().max())
     if not error <= tolerance + CHECK_LIMIT:
         raise RaretokError(
@@ -58,6 +58,7 @@ def compare_with_hooks(
     model: LoadedModel,
     windows: Windows,
     trace: Trace,
+    mean: Tensor,
     window: int,
     neurons: list[int],
     positions: int,
@@ -69,7 +70,6 @@ def compare_with_hooks(
     mean. Columns: ``neuron``, ``position``, ``hooked``, ``engine``, ``difference``.
     """
     part = trace[np.flatnonzero(trace.window == window)]
-    mean = replaced_by(trace.activation, "mean", 0)
     engine = make_engine(model.readout, tolerance, positions, trace.residual)
     effects = engine(*tile_inputs(model.readout, part, mean)).value.cpu()
     tables = []
@@ -89,7 +89,8 @@ def _first_windows(model: LoadedModel, windows: Windows) -> tuple[Windows, Trace
 def hooked(model: LoadedModel, windows: Windows, tolerance: float, neurons: tuple[int, ...]) -> pd.DataFrame:
     """Run ``compare_with_hooks`` for some neurons in the first window."""
     few, trace = _first_windows(model, windows)
-    return compare_with_hooks(model, few, trace, 0, list(neurons), len(trace), tolerance)
+    mean = replaced_by(trace.activation, "mean", 0)
+    return compare_with_hooks(model, few, trace, mean, 0, list(neurons), len(trace), tolerance)
 
 
 @table(inputs.model, inputs.windows, inputs.tolerance)

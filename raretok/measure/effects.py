@@ -34,10 +34,12 @@ Measured = Mapping[str, ndarray]
 
 
 class Prepared(NamedTuple):
-    """A forward pass, the positions to ablate, the replacement activations, and the error against hooks (nats)."""
+    """A forward pass, the positions to ablate, the mean and the replacement activations, and the error against hooks
+    (nats)."""
 
     trace: Trace
     chosen: Selection
+    mean: Tensor
     replacing: Tensor
     error: float
 
@@ -66,11 +68,12 @@ def prepare(
         sample,
         seed,
     )
-    replacing = replaced_by(trace.activation, replacement, seed)
+    mean = replaced_by(trace.activation, "mean", seed)
+    replacing = mean if replacement == "mean" else replaced_by(trace.activation, replacement, seed)
     if replacing.ndim == 2:
         replacing = replacing[torch.from_numpy(chosen.rows)]
-    error = check_against_hooks(model, windows, trace, len(chosen.rows), tolerance, seed)
-    return Prepared(trace, chosen, replacing, error)
+    error = check_against_hooks(model, windows, trace, mean, len(chosen.rows), tolerance, seed)
+    return Prepared(trace, chosen, mean, replacing, error)
 
 
 def ablate_prepared(
@@ -83,7 +86,7 @@ def ablate_prepared(
 
 def collect(model: LoadedModel, prepared: Prepared, sums: DocumentSums) -> dict[str, ndarray]:
     """Collect the arrays that a study stores."""
-    trace, chosen, _, error = prepared
+    trace, chosen, mean, _, error = prepared
     picked = trace[chosen.rows]
     strongest, where = trace.activation.topk(min(CONTEXTS, len(trace)), dim=0)
     return {
@@ -92,7 +95,7 @@ def collect(model: LoadedModel, prepared: Prepared, sums: DocumentSums) -> dict[
         "weights": chosen.weights,
         "activation": picked.activation.float().cpu().numpy(),
         "residual": picked.residual.float().cpu().numpy(),
-        "mean": replaced_by(trace.activation, "mean", 0).float().cpu().numpy(),
+        "mean": mean.float().cpu().numpy(),
         "context_row": where.numpy(),
         "context_activation": strongest.numpy(),
         "net": sums.net,
