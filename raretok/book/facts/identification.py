@@ -24,7 +24,6 @@ def _definitions(study: Study) -> dict[str, str]:
     either = int(agreement["published"]) + int(agreement["controlled"]) - both
     return {
         "neurons": f"{neurons:,}",
-        "rare_targets": f"{bands['rare']:,}",
         "pairs": f"{len(study.get('effects.selection').rows) * neurons / 1e6:.1f}",
         "with_controls": f"{bands['rare with controls'] / bands['rare']:.0%}",
         "q_level": f"{Q:.0%}",

@@ -2,8 +2,7 @@
 
 import pandas as pd
 
-from raretok.book.facts.scorecard import JUDGED, count
-from raretok.claims import Verdict
+from raretok.book.facts.scorecard import verdict_counts
 from raretok.claims.calibration import FOUND, calibration_results
 from raretok.claims.verdicts import pick_or_missing
 from raretok.findings.identification import Q
@@ -24,7 +23,7 @@ def facts(study: Study) -> dict[str, str]:
         "corpus": study.settings.corpus,
         **_measured(study.table("effects.bands"), study.table("identification.reliability")),
         **_neurons(study.table("identification.rare_token_neurons"), study.table("identification.overlap")),
-        **_verdicts(study.claims()),
+        **verdict_counts(study.claims()),
         "lax": f"{calibration_results()['supported']['C6b', 'power law']:.1%}",
         "level": f"{LEVEL:.0%}",
         "must_find": f"{FOUND:.0%}",
@@ -51,15 +50,4 @@ def _neurons(neurons: pd.DataFrame, overlap: pd.DataFrame) -> dict[str, str]:
         "q_level": f"{Q:.0%}",
         "published": f"{shared['published']:,.0f}",
         "both": f"{shared['in both']:,.0f}",
-    }
-
-
-def _verdicts(claims: pd.DataFrame) -> dict[str, str]:
-    return {
-        "judged": count(claims, *JUDGED),
-        "supported": count(claims, Verdict.SUPPORTED),
-        "not_supported": count(claims, Verdict.NOT_SUPPORTED),
-        "null": count(claims, Verdict.NULL),
-        "inconclusive": count(claims, Verdict.INCONCLUSIVE),
-        "not_applicable": count(claims, Verdict.NOT_APPLICABLE),
     }

@@ -26,7 +26,6 @@ def _errors(study: Study) -> dict[str, str]:
         "second_order_pairs": f"{ordinary.sum():,}",
         "beyond_bound": str((error > audit["bound"]).sum()),
         "fallback": f"{audit['used_fallback'].mean():.1%}",
-        "tolerance": f"{study.settings.tolerance:.0e}",
         "head_share": f"1/{HEAD_SHARE}",
         "margin": f"{MARGIN:.0f}",
         "worst": f"{error.max():.0e}",

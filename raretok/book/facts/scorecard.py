@@ -11,9 +11,12 @@ JUDGED = tuple(verdict for verdict in Verdict if verdict != Verdict.NOT_APPLICAB
 
 def facts(summaries: Summaries) -> dict[str, str]:
     """Count the studies, the verdicts on claims that apply, and the verdicts of each kind."""
-    claims = summaries.claims
+    return {"studies": str(len(summaries.studies))} | verdict_counts(summaries.claims)
+
+
+def verdict_counts(claims: pd.DataFrame) -> dict[str, str]:
+    """Count the verdicts on claims that apply, and the verdicts of each kind."""
     return {
-        "studies": str(len(summaries.studies)),
         "judged": count(claims, *JUDGED),
         "supported": count(claims, Verdict.SUPPORTED),
         "not_supported": count(claims, Verdict.NOT_SUPPORTED),

@@ -28,7 +28,6 @@ def facts(study: Study, over: Study | None = None) -> dict[str, str]:
     group = headline(sets)
     size = len(sets[group].ids)
     about = {
-        "model": study.settings.model,
         "trained": over.settings.model if over else "–",
         "group": group,
         "size": str(size),

@@ -12,10 +12,15 @@ FACTS = sorted((ROOT / "raretok" / "book" / "facts").glob("[a-z]*.py"))
 
 
 def names_of(path) -> set[str]:
-    """Patterns of the names that a facts module can give: its string constants, and strings with computed parts."""
+    """Patterns of the names that a facts module can give: its string constants, and strings with computed parts.
+
+    Those of the facts modules that it imports are among them.
+    """
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("raretok.book.facts."):
+            found |= names_of(path.with_name(f"{str(node.module).rpartition('.')[2]}.py"))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             found.add(re.escape(node.value))
         elif isinstance(node, ast.JoinedStr):
             if not any(isinstance(p, ast.Constant) and re.search("[A-Za-z]", p.value) for p in node.values):
