@@ -65,22 +65,27 @@ def statistics(
     ``matched`` (percentile in ``draws`` control groups of each kind), ``random_low``, ``random_high``, ``matched_low``,
     ``matched_high`` (95% ranges of the controls).
     """
-    records = []
     counts = bootstrap_counts(int(activity.document.max()) + 1, RESAMPLED, seed)
-    for name, group in groups.items():
-        part, ids = group.part, group.ids
-        controls = control_groups(matching, group, draws, stream(seed, "coactivation.controls", len(ids)))
-        apart = imbalance(matching, group, controls["matched"])
-        for context, weight, whole in _moments(activity, part, contexts if name in HEADLINE else ("rare",)):
-            estimates = {k: float(v[0]) for k, v in group_statistics(whole, ids[None]).items()}
-            nulls = {kind: group_statistics(whole, drawn) for kind, drawn in controls.items()}
-            resampled = resampled_statistics(activity.activation, weight, activity.document, ids, counts)
-            where = {"group": name, "size": len(ids), "context": context, "rows": whole.rows}
-            where |= {"imbalance": apart}
-            records += [
-                where | _row(k, estimates[k], resampled[k], {n: x[k] for n, x in nulls.items()}) for k in STATISTICS
-            ]
-    return pd.DataFrame(records)
+    controls = {
+        name: control_groups(matching, group, draws, stream(seed, "coactivation.controls", len(group.ids)))
+        for name, group in groups.items()
+    }
+    records: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for part in dict.fromkeys(group.part for group in groups.values()):
+        for context, weight, whole in _moments(activity, part, contexts):
+            for name, group in groups.items():
+                if group.part != part or (context != "rare" and name not in HEADLINE):
+                    continue
+                estimates = {k: float(v[0]) for k, v in group_statistics(whole, group.ids[None]).items()}
+                nulls = {kind: group_statistics(whole, drawn) for kind, drawn in controls[name].items()}
+                resampled = resampled_statistics(activity.activation, weight, activity.document, group.ids, counts)
+                where = {"group": name, "size": len(group.ids), "context": context, "rows": whole.rows}
+                where |= {"imbalance": imbalance(matching, group, controls[name]["matched"])}
+                records[name, context] = [
+                    where | _row(k, estimates[k], resampled[k], {n: x[k] for n, x in nulls.items()}) for k in STATISTICS
+                ]
+    order = [(name, context) for name in groups for context in contexts if (name, context) in records]
+    return pd.DataFrame([row for place in order for row in records[place]])
 
 
 def _moments(

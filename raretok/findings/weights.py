@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from numpy import ndarray
 from scipy import stats
 
@@ -30,7 +30,16 @@ from raretok.findings.steps import by_step
 from raretok.graph import at_every_step, table
 from raretok.measure.effects import mlp_weights
 from raretok.stats.resampling import LEVEL
-from raretok.stats.spectra import STATISTICS, hill, layer_spectrum, mp_cdf, spectra, spectrum_statistics
+from raretok.stats.spectra import (
+    STATISTICS,
+    gaussian_spectra,
+    group_spectra,
+    hill,
+    layer_spectrum,
+    mp_cdf,
+    row_correlations,
+    spectrum_statistics,
+)
 from raretok.stats.streams import stream
 
 Matrices = Mapping[str, Float[ndarray, "neuron d_model"]]
@@ -48,15 +57,18 @@ def group_tails(
     ``<null>_high`` (95% range).
     """
     records = []
+    correlations = {label: row_correlations(matrix) for label, matrix in matrices.items()}
     for name, group in groups.items():
         ids = group.ids
         rng = stream(seed, "weights.group_tails", len(ids))
         controls = control_groups(matching, group, draws, rng)
         apart = imbalance(matching, group, controls["matched"])
-        gaussian = _gaussian(draws, len(ids), next(iter(matrices.values())).shape[1], rng)
-        for label, matrix in matrices.items():
-            own = spectrum_statistics(spectra(matrix[ids][None]), matrix.shape[1])
-            nulls = {kind: _statistics(matrix, drawn) for kind, drawn in controls.items()} | {"gaussian": gaussian}
+        columns = next(iter(matrices.values())).shape[1]
+        gaussian = spectrum_statistics(gaussian_spectra(draws, len(ids), columns, rng), columns)
+        for label, whole in correlations.items():
+            own = spectrum_statistics(group_spectra(whole, ids[None]), columns)
+            nulls = {k: spectrum_statistics(group_spectra(whole, drawn), columns) for k, drawn in controls.items()}
+            nulls["gaussian"] = gaussian
             for statistic in STATISTICS:
                 record: dict[str, Any] = {"group": name, "size": len(ids), "matrix": label, "statistic": statistic}
                 record |= {"estimate": float(own[statistic][0]), "imbalance": apart}
@@ -64,28 +76,6 @@ def group_tails(
                     record | null_percentiles(record["estimate"], {k: n[statistic] for k, n in nulls.items()})
                 )
     return pd.DataFrame(records)
-
-
-def _statistics(matrix: Float[ndarray, "neuron d"], groups: Int[ndarray, "x n"]) -> dict[str, Float[ndarray, " x"]]:
-    columns = matrix.shape[1]
-    step = _at_once(groups.shape[1], columns)
-    parts = [spectrum_statistics(spectra(matrix[groups[k : k + step]]), columns) for k in range(0, len(groups), step)]
-    return {name: np.concatenate([p[name] for p in parts]) for name in STATISTICS}
-
-
-def _gaussian(draws: int, size: int, columns: int, rng: np.random.Generator) -> dict[str, Float[ndarray, " draw"]]:
-    """Compute the statistics of matrices of independent normal entries."""
-    step = _at_once(size, columns)
-    parts = [
-        spectrum_statistics(spectra(rng.standard_normal((min(step, draws - k), size, columns))), columns)
-        for k in range(0, draws, step)
-    ]
-    return {name: np.concatenate([p[name] for p in parts]) for name in STATISTICS}
-
-
-def _at_once(size: int, columns: int) -> int:
-    """Return how many matrices are processed at once."""
-    return max(1, (1 << 23) // (size * columns))
 
 
 @table(at_every_step(mlp_weights), neuron_sets, at_every_step(features))
@@ -177,8 +167,8 @@ def hill_plot(
     last = len(ids) - 1
     ks = sorted({round(last ** (j / 12)) for j in range(1, 13)} | {len(ids) // 2})
     for label, matrix in matrices.items():
-        own = spectra(matrix[ids][None])
-        nulls = {kind: spectra(matrix[drawn]) for kind, drawn in controls.items()}
+        whole = row_correlations(matrix)
+        own, nulls = group_spectra(whole, ids[None]), {k: group_spectra(whole, g) for k, g in controls.items()}
         for k in ks:
             record: dict[str, Any] = {"matrix": label, "k": k, "estimate": float(hill(own, k)[0])}
             records.append(record | null_percentiles(record["estimate"], {n: hill(x, k) for n, x in nulls.items()}))

@@ -7,7 +7,7 @@ independent entries they follow the Marchenko–Pastur law with aspect ratio n/d
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy import ndarray
 from scipy.special import entr
 
@@ -15,14 +15,35 @@ from raretok.stats.powerlaw import TailFit, fit_tail
 
 STATISTICS = ("hill", "stable_rank", "entropy", "mp_distance")
 """Names of the statistics that ``spectrum_statistics`` returns."""
+AT_ONCE = 1 << 22
+"""Largest number of entries in the matrices that are held at a time."""
 _GRID = 2001
 
 
-def spectra(rows: Float[ndarray, "x n d"]) -> Float[ndarray, "x n"]:
-    """Eigenvalues of Ξ = Z Zᵀ/d in descending order, where Z holds the standardised rows."""
-    z = rows - rows.mean(-1, keepdims=True)
+def row_correlations(rows: Float[ndarray, "*x n d"]) -> Float[ndarray, "*x n n"]:
+    """Ξ = Z Zᵀ/d in float64, where Z holds the standardised rows: the rows' correlations over the columns."""
+    z = rows - rows.mean(-1, keepdims=True, dtype=np.float64)
     z /= np.maximum(z.std(-1, keepdims=True), 1e-300)
-    return np.maximum(np.linalg.eigvalsh(z @ np.swapaxes(z, -1, -2) / rows.shape[-1])[..., ::-1], 0.0)
+    return np.asarray(z @ np.swapaxes(z, -1, -2) / rows.shape[-1])
+
+
+def spectra(correlations: Float[ndarray, "x n n"]) -> Float[ndarray, "x n"]:
+    """Eigenvalues of every Ξ in descending order."""
+    return np.maximum(np.linalg.eigvalsh(correlations)[..., ::-1], 0.0)
+
+
+def group_spectra(correlations: Float[ndarray, "row row"], groups: Int[ndarray, "x n"]) -> Float[ndarray, "x n"]:
+    """Eigenvalues of Ξ of some groups of rows, each of which is a part of the matrix of all rows' correlations."""
+    step = max(1, AT_ONCE // groups.shape[1] ** 2)
+    parts = (groups[k : k + step] for k in range(0, len(groups), step))
+    return np.concatenate([spectra(correlations[p[:, :, None], p[:, None, :]]) for p in parts])
+
+
+def gaussian_spectra(count: int, rows: int, columns: int, rng: np.random.Generator) -> Float[ndarray, "count n"]:
+    """Eigenvalues of Ξ of matrices of independent normal entries."""
+    step = max(1, AT_ONCE // (rows * columns))
+    sizes = [min(step, count - k) for k in range(0, count, step)]
+    return np.concatenate([spectra(row_correlations(rng.standard_normal((n, rows, columns)))) for n in sizes])
 
 
 def hill(eigenvalues: Float[ndarray, "x n"], k: int) -> Float[ndarray, " x"]:

@@ -10,11 +10,14 @@ from scipy import integrate
 
 from raretok.repository import MODELS
 from raretok.stats.spectra import (
+    gaussian_spectra,
+    group_spectra,
     hill,
     layer_spectrum,
     mp_cdf,
     mp_distance,
     mp_edges,
+    row_correlations,
     spectra,
     spectrum_statistics,
 )
@@ -38,11 +41,25 @@ def test_the_law_is_the_integral_of_its_density(ratio):
 def test_gaussian_rows_follow_the_law_and_scaled_ones_too(n, d):
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((20, n, d)) * rng.lognormal(0, 1, (1, n, 1)) + 3
-    found = spectra(rows)
+    found = spectra(row_correlations(rows))
     assert found.sum(-1) == pytest.approx(np.full(20, n))
     assert mp_distance(found, n / d).mean() < 0.06
     shared = rows / rows.std(-1, keepdims=True) + 2 * rng.standard_normal((20, 1, d))
-    assert mp_distance(spectra(shared), n / d).mean() > 0.1
+    assert mp_distance(spectra(row_correlations(shared)), n / d).mean() > 0.1
+
+
+def test_spectra_of_groups_are_those_of_their_rows():
+    rng = np.random.default_rng(1)
+    rows = rng.standard_normal((30, 50)).astype(np.float32) * 7 + 2
+    groups = np.stack([rng.permutation(30)[:6] for _ in range(5)])
+    expected = [np.linalg.eigvalsh(np.corrcoef(rows[g].astype(float)))[::-1] for g in groups]
+    np.testing.assert_allclose(group_spectra(row_correlations(rows), groups), expected, atol=1e-12)
+
+
+def test_gaussian_spectra_follow_the_law():
+    found = gaussian_spectra(20, 40, 400, np.random.default_rng(2))
+    assert found.shape == (20, 40)
+    assert mp_distance(found, 0.1).mean() < 0.06
 
 
 def test_hill_by_hand_and_on_a_pareto_tail():
