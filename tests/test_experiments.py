@@ -22,7 +22,8 @@ def test_every_experiment_runs_and_is_kept(models, settings, architecture, monke
     assert len(study.table("neuron_types.neuron_types")) == neurons
     assert study.get("routing.head_effects").heads.shape[::3] == (heads, neurons)
     assert set(study.table("routing.statistics")["group"]) == {headline(study.get("groups.neuron_sets"))}
-    assert len(study.table("routing.screened_heads")) == 2 * heads
+    assert len(study.table("routing.screened_heads")) == heads
+    assert len(study.get("routing.screen")) == 2 * heads
     assert len(study.table("layers.layer_effects")) == 2
     assert len(study.table("intervention.scaling", groups={"some": np.arange(5)})) == 2 * 8 * 3
     assert study.table("intervention.scaling", groups={}).empty

@@ -1,7 +1,8 @@
 """The effect Δ[token, neuron] of ablating a neuron of the last MLP, reduced to sums as it is computed.
 
-``reference`` is a hooked forward pass, ``exact`` the rank-one identity, ``certified`` a second-order pass with proven
-bounds, and ``sums`` holds the public calls. The engine requires only torch, numpy and jaxtyping.
+``reference`` is a hooked forward pass, ``exact`` the rank-one identity, ``certified`` a second-order pass with bounds
+that are proven up to measured rounding, and ``sums`` holds the public calls. The engine requires only torch, numpy and
+jaxtyping.
 """
 
 from importlib import import_module

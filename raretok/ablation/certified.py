@@ -10,6 +10,7 @@ pair passes through three stages and stops when its bracket is narrow enough: bo
 then the head is computed exactly, and then the tail as well.
 """
 
+from copy import copy
 from dataclasses import dataclass
 
 import torch
@@ -56,6 +57,12 @@ class Certified:
         for start in range(0, len(attribution.u), 64):
             squares[:, start : start + 64] = attribution.u[start : start + 64].square().T
         self.squares = squares
+
+    def at(self, tolerance: float) -> "Certified":
+        """The same pass with another tolerance."""
+        other = copy(self)
+        other.tolerance = tolerance
+        return other
 
     def __call__(
         self,

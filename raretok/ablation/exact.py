@@ -6,6 +6,8 @@ With this centring, small effects do not suffer from cancellation, and the sum s
 negative if μ is the mean (Jensen's inequality).
 """
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -23,9 +25,6 @@ from raretok.ablation.identity import (
 )
 from raretok.ablation.kernels import VOCAB_BLOCK, doublings_for, pair_sums
 from raretok.model.readout import Readout
-
-JOINT_ROWS = 64
-"""Number of positions processed at a time when a group is ablated."""
 
 
 def part_sums(
@@ -84,29 +83,30 @@ def tile_effects(
 
 def joint_effects(
     attribution: LogitAttribution,
-    residual: Float[Tensor, "token d_model"],
-    delta: Float[Tensor, "token member"],
-    target: Int[Tensor, " token"],
-    members: Int[Tensor, " member"],
-) -> Float[Tensor, " token"]:
-    """Exact Δ in nats of ablating a group of neurons together, in O(vocab · d_model) per position for any group size.
+    base: Baseline,
+    step: Float[Tensor, "token d_model"],
+    times: Sequence[float] = (1.0,),
+    compiled: bool = False,
+) -> Float[Tensor, "time token"]:
+    """Exact Δ in nats when the residual stream moves by ``step``, and by each of some multiples of it.
 
-    The group moves the residual stream by Σ δ_i·w_i, so the rank-one identity applies to this vector at each position.
+    Ablating a group of neurons moves the stream by Σ δ_i·w_i, whatever the size of the group, so that the rank-one
+    identity applies to this vector at each position. All multiples share the matrix product with the unembedding.
     """
-    readout, effects = attribution.readout, torch.empty_like(residual[:, 0])
-    for start in range(0, len(residual), JOINT_ROWS):
-        k = slice(start, start + JOINT_ROWS)
-        step = readout.centre(delta[k] @ readout.w_out[members])
-        centred, sigma = readout.centre(residual[k]), readout.scale(residual[k])
-        grown = (2 * (centred * step).sum(1) + step.square().sum(1)) / step.shape[1]
-        alpha, new_sigma = rescale(readout, sigma, grown)
-        lam = (centred * readout.gain) @ attribution.unembed
-        x = alpha[:, None] * lam + (step * readout.gain) @ attribution.unembed / new_sigma[:, None]
-        p = (lam / sigma[:, None] + attribution.constant).softmax(1)
-        mean = (p * x).sum(1)
-        moment = torch.log1p((p * torch.expm1(x - mean[:, None])).sum(1))
-        effects[k] = mean + moment - x.gather(1, attribution.rank[target[k], None])[:, 0]
-    return effects
+    readout, rows = attribution.readout, torch.arange(len(step), device=step.device)
+    centred = readout.centre(step)
+    gained = centred * readout.gain
+    moved = gained @ attribution.unembed
+    along, square = (base.centred * centred).mean(1), centred.square().mean(1)
+    mean, at_target = (base.mean_unembed * gained).sum(1), moved.gather(1, base.target[:, None])[:, 0]
+    lam_at_target = base.lam.gather(1, base.target[:, None])[:, 0]
+    effects = []
+    for time in times:
+        alpha, sigma = rescale(readout, base.sigma, 2 * time * along + time**2 * square)
+        kappa = time / sigma
+        sums = pair_sums(compiled, 0, base.p, base.lam, moved, rows, rows, alpha, kappa, kappa * mean)
+        effects.append(kappa * mean + torch.log1p(sums) - alpha * lam_at_target - kappa * at_target)
+    return torch.stack(effects)
 
 
 def precise_effects(

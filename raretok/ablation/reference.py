@@ -1,4 +1,6 @@
-"""Reference implementation of ablation, slow but simple: a forward pass of the model with hooks on the last MLP."""
+"""Reference implementation of ablation, slow but simple: a forward pass of the plain transformers model, with a hook
+on the last MLP.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +10,8 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from torch import Tensor
 
-from raretok.model.load import LoadedModel
+from raretok.model.architecture import find
+from raretok.model.load import LoadedModel, stream_of
 from raretok.model.trace import SKIP
 
 
@@ -39,35 +42,30 @@ def hooked_group_effects(
     """
     ids = torch.from_numpy(tokens.astype("int64")).to(model.device)
     kept: dict[str, Tensor] = {}
+    block = model.blocks[-1]
+    matrix = find(block, model.layout.mlp_out)
 
-    def replace_activation(activation: Tensor, hook: object) -> Tensor:
-        activation = activation.clone()
-        activation[..., list(members)] = replacement
-        return activation
+    def replace_activation(module: Any, args: Any) -> tuple[Tensor, ...]:
+        activation = args[0].clone()
+        activation[..., torch.tensor(members).to(activation.device)] = replacement
+        return (activation, *args[1:])
 
-    def keep_residual(residual: Tensor, hook: object) -> None:
-        kept["residual"] = residual
-
-    name, after_block = f"blocks.{model.layer}.mlp.hook_post", f"blocks.{model.layer}.hook_resid_post"
-    with torch.inference_mode():
-        before = model.bridge.run_with_hooks(ids, fwd_hooks=[(after_block, keep_residual)])
-        unmoved = kept["residual"]
-        after = model.bridge.run_with_hooks(ids, fwd_hooks=[(name, replace_activation), (after_block, keep_residual)])
-        if freeze_scale:
-            # norm(r) = gain · C r / σ + bias with the unablated σ is the model's own norm of the ablated residual
-            # stream, rescaled by the ratio of the scales.
-            norm, head = _norm_and_head(model)
-            bias = model.readout.bias
-            ratio = _scale(model, kept["residual"]) / _scale(model, unmoved)
-            after = head((norm(kept["residual"]) - bias) * ratio[..., None] + bias)
-        return _losses(after, ids) - _losses(before, ids)
-
-
-def _norm_and_head(model: LoadedModel) -> tuple[Any, Any]:
-    whole = model.bridge.original_model
-    head = whole.get_output_embeddings()
-    norms = [m for n, m in whole.named_modules() if n.endswith(("ln_f", "final_layer_norm", "model.norm"))]
-    return norms[-1], head
+    after_block = block.register_forward_hook(lambda m, args, output: kept.update(residual=stream_of(output)))
+    try:
+        with torch.inference_mode():
+            before = model.network(ids, use_cache=False).logits
+            unmoved = kept["residual"]
+            with matrix.register_forward_pre_hook(replace_activation):
+                after = model.network(ids, use_cache=False).logits
+            if freeze_scale:
+                # norm(r) = gain · C r / σ + bias with the unablated σ is the model's own norm of the ablated residual
+                # stream, rescaled by the ratio of the scales.
+                norm, head = find(model.network, model.layout.final_norm), model.network.get_output_embeddings()
+                ratio = _scale(model, kept["residual"]) / _scale(model, unmoved)
+                after = head((norm(kept["residual"]) - model.readout.bias) * ratio[..., None] + model.readout.bias)
+            return _losses(after, ids) - _losses(before, ids)
+    finally:
+        after_block.remove()
 
 
 def _scale(model: LoadedModel, residual: Tensor) -> Tensor:

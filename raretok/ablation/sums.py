@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Float, Int
 from numpy import ndarray
 
+from raretok.ablation.certified import Certified
 from raretok.ablation.exact import joint_effects
-from raretok.ablation.identity import logit_attribution
+from raretok.ablation.identity import baseline, logit_attribution
 from raretok.ablation.replacement import Replacement
 from raretok.ablation.tiles import PRECISE, PairEffects, Replacing, Tiles, as_replacing, tile_inputs
 from raretok.model.readout import Readout
@@ -49,6 +50,7 @@ def ablate(
     seed: int = 0,
     progress: bool = True,
     shard: tuple[int, int] = (0, 1),
+    engine: Certified | None = None,
 ) -> dict[str, DocumentSums]:
     """Ablate every neuron at every position of the trace and sum the effects by document and band.
 
@@ -65,6 +67,8 @@ def ablate(
         progress: Show a progress bar on a terminal.
         shard: ``(k, n)`` restricts the call to the tiles of the k-th of n jobs, k from 0; ``merge`` combines their
             sums.
+        engine: The result of ``make_engine`` for this readout and similar positions, which several calls can share; by
+            default it is made anew.
 
     Returns:
         The sums of every output, by name, with documents in the order of ``np.unique(trace.document)``.
@@ -74,16 +78,19 @@ def ablate(
     """
     weights = np.ones((1, len(trace))) if weights is None else weights
     documents, document = np.unique(trace.document, return_inverse=True)
-    sums = np.zeros((3, len(outputs), len(documents), len(weights), readout.neurons))
-    tiles = Tiles(readout, trace, replacement, tolerance, outputs, log_unigram, seed, progress, shard)
+    where = readout.w_out.device
+    totals = torch.zeros(
+        3, len(outputs), len(documents), len(weights), readout.neurons, dtype=torch.float64, device=where
+    )
+    tiles = Tiles(readout, trace, replacement, tolerance, outputs, log_unigram, seed, progress, shard, engine)
     for rows, effects in tiles:
-        value = effects.value.double().cpu().numpy()
-        for d in np.unique(document[rows]):
-            here = document[rows] == d
-            weight = weights[:, rows][:, here]
-            part = value[:, here]
-            for total, x in zip(sums, (part, np.abs(part), part**2), strict=True):
-                total[:, d] += weight @ x
+        here, place = np.unique(document[rows], return_inverse=True)
+        by_band = np.eye(len(here))[place].T[:, None] * weights[None, :, rows]
+        share, index = torch.from_numpy(by_band).to(where), torch.from_numpy(here).to(where)
+        value = effects.value.double()
+        for total, x in zip(totals, (value, value.abs(), value.square()), strict=True):
+            total.index_add_(1, index, torch.einsum("dbt,otn->odbn", share, x))
+    sums = totals.cpu().numpy()
     if "loss" in outputs:
         _mend_sums(sums[:, outputs.index("loss")], tiles, weights, document)
     by_document = np.eye(len(documents))[document]
@@ -144,8 +151,15 @@ def ablate_group(
     index = torch.tensor(sorted({int(m) for m in members}), dtype=torch.long)
     residual, delta, target = tile_inputs(readout, trace, as_replacing(trace, replacement, seed))
     attribution = logit_attribution(readout, residual)
-    effects = joint_effects(attribution, residual, delta[:, index], target, index.to(residual.device))
-    return effects.double().cpu().numpy()
+    index = index.to(residual.device)
+    effects = []
+    for r, d, t in zip(*(torch.split(x, JOINT_ROWS) for x in (residual, delta, target)), strict=True):
+        effects.append(joint_effects(attribution, baseline(attribution, r, t), d[:, index] @ readout.w_out[index])[0])
+    return torch.cat(effects).double().cpu().numpy()
+
+
+JOINT_ROWS = 256
+"""Number of positions processed at a time when a group is ablated."""
 
 
 def _mend_sums(

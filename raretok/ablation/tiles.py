@@ -25,7 +25,7 @@ from raretok.model.readout import Readout
 from raretok.model.trace import Trace
 
 Replacing = Float[Tensor, "token neuron"] | Float[Tensor, " neuron"]
-TILE_BYTES = 1 << 26
+TILE_BYTES = 1 << 27
 """Limit in bytes for one token × vocab array and ``PAIR_ARRAYS`` token × neuron arrays of a tile together."""
 PAIR_ARRAYS = 32
 EXPONENTIALS = 50
@@ -108,6 +108,7 @@ class Tiles:
         seed: int,
         progress: bool,
         shard: tuple[int, int] = (0, 1),
+        engine: Certified | None = None,
     ) -> None:
         """The arguments are those of ``ablate``."""
         if not outputs:
@@ -118,16 +119,24 @@ class Tiles:
             raise RaretokError(f"{lacking[0]} needs log_unigram: give outputs.log_unigram(counts, readout.vocab)")
         self.readout, self.trace, self.tolerance = readout, trace, tolerance
         self.replacing = as_replacing(trace, replacement, seed)
-        self.outputs, self.progress, self.shard = tuple(outputs), progress, shard
+        self.outputs, self.progress, self.shard, self.engine = tuple(outputs), progress, shard, engine
         self.log_q = None if log_unigram is None else torch.from_numpy(log_unigram).to(readout.w_out.device)
         self.fallen, self.largest = 0, 0.0
+        where = readout.w_out.device
+        # Counts stay on the device, so that no tile waits for the one before it to be copied.
+        self._fallen = torch.zeros((), dtype=torch.long, device=where)
+        self._largest = torch.zeros((), dtype=readout.w_out.dtype, device=where)
+        self._broken = torch.zeros((), dtype=torch.bool, device=where)
         self.late: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def __iter__(self) -> Iterator[tuple[slice, PairEffects]]:
         """The rows of each tile and their effects, in order."""
         readout, trace = self.readout, self.trace
-        every_pair = EXPONENTIALS if {"entropy", "kl", "frozen_frequency"} & set(self.outputs) else 1
-        engine = make_engine(readout, self.tolerance, len(trace) * every_pair, trace.residual)
+        if self.engine is None:
+            every_pair = EXPONENTIALS if {"entropy", "kl", "frozen_frequency"} & set(self.outputs) else 1
+            engine = make_engine(readout, self.tolerance, len(trace) * every_pair, trace.residual)
+        else:
+            engine = self.engine.at(self.tolerance)
         size = max(LEAST_TILE, TILE_BYTES // (4 * (readout.vocab + PAIR_ARRAYS * readout.neurons)))
         starts, (k, n) = range(0, len(trace), size), self.shard
         starts = starts[len(starts) * k // n : len(starts) * (k + 1) // n]
@@ -136,10 +145,12 @@ class Tiles:
         with _bar(total, self.progress) as advance:
             for rows in tiles:
                 effects = self._tile(engine, rows)
-                if not effects.value.isfinite().all():
-                    raise RaretokError("an effect is NaN or infinite: the model's activations or weights are damaged")
+                self._broken |= ~effects.value.isfinite().all()
                 yield rows, effects
                 advance(rows.stop - rows.start)
+        if self._broken:
+            raise RaretokError("an effect is NaN or infinite: the model's activations or weights are damaged")
+        self.fallen, self.largest = int(self._fallen), float(self._largest)
 
     def _tile(self, engine: Certified, rows: slice) -> PairEffects:
         residual, delta, target = tile_inputs(
@@ -150,12 +161,12 @@ class Tiles:
         value, loss = tile_outputs(engine, base, moved, delta, self.outputs, self.log_q)
         if loss is None:
             return PairEffects(value, torch.zeros_like(delta), torch.zeros_like(delta, dtype=torch.bool))
-        self.fallen += int(loss.used_fallback.sum())
+        self._fallen += loss.used_fallback.sum()
         # Pairs for which float32 is not precise enough are recomputed in float64, all at once after the last tile.
         beyond = (
             loss.bound > self.tolerance if residual.dtype == torch.float32 else torch.zeros_like(loss.used_fallback)
         )
-        self.largest = max(self.largest, float(loss.bound.masked_fill(beyond, PRECISE).max()))
+        self._largest = torch.maximum(self._largest, loss.bound.masked_fill(beyond, PRECISE).max())
         token, neuron = beyond.nonzero(as_tuple=True)
         if len(token):
             self.late.append((token + rows.start, neuron, loss.value[token, neuron]))

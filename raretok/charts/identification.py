@@ -26,10 +26,12 @@ def hook_table(hooked: pd.DataFrame, largest: int = 3) -> Any:
     """Show the largest effects of each neuron, by hooked forward passes and by the engine (``checks.hooked``)."""
     order = hooked["hooked"].abs().sort_values(ascending=False, kind="stable").index
     shown = hooked.loc[order].groupby("neuron").head(largest).sort_values("neuron", kind="stable")
-    shown = shown.rename(columns={"hooked": "Δ, hooks (nats)", "engine": "Δ, engine (nats)"})
+    names = {"hooked": "Δ, hooks (nats)", "lens": "Δ, transformer-lens (nats)", "engine": "Δ, engine (nats)"}
+    shown = shown.dropna(axis="columns", how="all").rename(columns={**names, "difference": "engine − hooks (nats)"})
+    formats = {name: "{:+.6f}" for name in names.values() if name in shown} | {"engine − hooks (nats)": "{:+.1e}"}
     return show_table(
-        shown.rename(columns={"difference": "difference (nats)"}),
-        {"Δ, hooks (nats)": "{:+.6f}", "Δ, engine (nats)": "{:+.6f}", "difference (nats)": "{:+.1e}"},
+        shown,
+        formats,
         f"The {largest} largest effects of some neurons in one window, by hooked forward passes and by the engine",
     )
 

@@ -16,19 +16,19 @@ STATISTIC_NAMES = {
     "gini_difference": "Gini, rare less common",
     "median_head": "middle head (SD)",
     "ratio": "layer over its strongest head",
-    "average_ratio": "layer over its average head",
+    "average_ratio": "layer over the average head",
 }
 """The name that a table gives to each of ``findings.routing.STATISTICS``."""
 
 
 def heads_map(heads: pd.DataFrame, facts: Mapping[str, str]) -> alt.Chart:
-    """Plot every head's influence at rare or common targets, or the difference (``routing.heads``).
+    """Plot every head's screened influence at rare or common targets, or the difference (``routing.screened_heads``).
 
     The reader chooses among the three.
     """
     names = {"rare": "at rare targets", "common": "at common targets", "difference": "rare less common"}
-    shown = heads.rename(columns=names)[["layer", "head", *names.values()]].round(4)
-    long = shown.melt(["layer", "head"], var_name="what", value_name="influence")
+    shown = heads.assign(difference=heads["rare"] - heads["common"]).rename(columns=names)
+    long = shown.round(4).melt(["layer", "head"], list(names.values()), "what", "influence")
     picked = alt.param(
         name="heads_what",
         value=names["rare"],
@@ -47,15 +47,17 @@ def heads_map(heads: pd.DataFrame, facts: Mapping[str, str]) -> alt.Chart:
     )
     return finish(
         chart.add_params(picked).properties(width="container", height=24 * heads["head"].nunique() + 20),
-        f"At rare targets {facts['strongest_head']} has most influence: {facts['strongest_influence']} SD",
-        "mean |change| of the rare-token neurons' activations, in their standard deviations, when the head is "
-        "mean-ablated; choose below",
+        f"To first order, the {facts['heads']} heads that can reach the neurons differ widely in influence",
+        f"root mean square of the change of the neurons' activations, in their standard deviations, half A "
+        f"({facts['screen_documents']} documents); choose below",
         "Heat map of each attention head's influence on the rare-token neurons by layer and head.",
     )
 
 
 def rare_against_common(heads: pd.DataFrame, facts: Mapping[str, str]) -> alt.LayerChart:
-    """Plot influence at rare against influence at common targets, with a point for each head (``routing.heads``)."""
+    """Plot influence at rare against influence at common targets, with a point for each ablated head
+    (``routing.heads``).
+    """
     ends = float(heads[["rare", "common"]].max().max())
     line = alt.Chart(pd.DataFrame({"v": [0, ends]})).mark_line(strokeDash=[4, 4], color=GREY).encode(x="v:Q", y="v:Q")
     shown = heads.assign(
@@ -83,8 +85,8 @@ def rare_against_common(heads: pd.DataFrame, facts: Mapping[str, str]) -> alt.La
     return finish(
         alt.layer(line, points).properties(width="container", height=320),
         f"The heads' order at rare and at common targets: rank correlation {facts['same_order']}",
-        f"{len(heads):,} heads that can reach the neurons; interval of rare − common: 95%, documents resampled, not "
-        "corrected for their number",
+        f"{len(heads):,} ablated heads of {facts['heads']} that can reach the neurons; interval of rare − common: 95%, "
+        "documents resampled, not corrected for their number",
         "Scatter of each head's influence at rare targets against its influence at common targets.",
     )
 
@@ -94,7 +96,7 @@ def whole_layers(layers: pd.DataFrame, facts: Mapping[str, str]) -> alt.Chart:
 
     The reader chooses the targets. ``layers`` is ``routing.whole_layers``.
     """
-    names = {"whole": "all heads together", "strongest": "strongest head", "mean": "average head"}
+    names = {"whole": "all heads together", "strongest": "strongest head", "average": "average head of the model"}
     long = layers.rename(columns=names).melt(["layer", "band"], list(names.values()), "what", "influence").round(4)
     picked = alt.param(
         name="layers_band", value="rare", bind=alt.binding_select(options=["rare", "common"], name="targets ")
@@ -123,7 +125,7 @@ def whole_layers(layers: pd.DataFrame, facts: Mapping[str, str]) -> alt.Chart:
 
 
 def screen(table: pd.DataFrame, facts: Mapping[str, str]) -> alt.Chart:
-    """Plot the gradient's estimates of the heads' influence against those by ablation (``routing.screened_heads``)."""
+    """Plot the gradient's estimates of the heads' influence against those by ablation (``routing.screen``)."""
     domain = ["rare", "common"]
     chart = (
         alt.Chart(table[["layer", "head", "band", "ablated", "screened"]].round(5))
@@ -146,7 +148,7 @@ def screen(table: pd.DataFrame, facts: Mapping[str, str]) -> alt.Chart:
         chart.properties(width="container", height=280),
         f"The heads by gradient and by ablation: rank correlation {facts['screened_rare']} at rare targets, "
         f"{facts['screened_common']} at common targets",
-        "one backward pass a probe for all heads, against one forward pass a head",
+        "one backward pass for all heads (half A) against one forward pass a head (half B)",
         "Scatter of the gradient-screened influence of each head against its influence by ablation.",
     )
 

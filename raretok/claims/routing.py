@@ -1,5 +1,6 @@
 """C17 and C18: what attention heads do to the rare-token neurons."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -29,7 +30,7 @@ def material(study: Any, seed: int = 0) -> HeadEffects:
     """Return the effects of a study's heads on some of its neurons."""
     measured: HeadEffects = study.get(routing.head_effects)
     neurons = stream(seed, "claims.routing.neurons").permutation(measured.heads.shape[-1])[:NEURONS]
-    return HeadEffects(measured.heads[..., neurons], measured.layers[..., neurons], measured.weight)
+    return replace(measured, heads=measured.heads[..., neurons], layers=measured.layers[..., neurons])
 
 
 def simulated(kind: str, real: HeadEffects, seed: int) -> dict[Any, pd.DataFrame]:
@@ -41,7 +42,7 @@ def simulated(kind: str, real: HeadEffects, seed: int) -> dict[Any, pd.DataFrame
     rng = stream(seed, "claims.routing", kind)
     windows = len(real.weight)
     drawn = rng.integers(0, windows, windows)
-    heads, whole, weight = real.heads[:, drawn].copy(), real.layers[:, drawn].copy(), real.weight[drawn].copy()
+    heads, weight = real.heads[:, drawn].copy(), real.weight[drawn].copy()
     # The bands do not differ, because the values of the two are exchanged in random windows.
     with np.errstate(invalid="ignore", divide="ignore"):
         per = heads / weight[None, :, :, None]
@@ -53,13 +54,13 @@ def simulated(kind: str, real: HeadEffects, seed: int) -> dict[Any, pd.DataFrame
     if kind == "heads exchanged":
         some = rng.permutation(len(heads))[: len(heads) // 2]
         heads[some, :, 0] = heads[np.roll(some, 1), :, 0]
-    by_layer = heads.reshape(len(whole), -1, *heads.shape[1:])
-    own = by_layer[np.arange(len(whole)), by_layer.sum((2, 3, 4)).argmax(1)]
+    layer_of, size = real.chosen.head // real.by_layer, heads.sum((1, 2, 3))
+    strongest = [int(np.where(layer_of == layer, size, -1.0).argmax()) for layer in real.chosen.layer]
     times = 3.0 if kind == "heads add up" else 1.5
-    whole = own * times * np.exp(0.2 * rng.standard_normal((len(whole), windows, 1, 1)))
+    whole = heads[strongest] * times * np.exp(0.2 * rng.standard_normal((len(strongest), windows, 1, 1)))
     group = rng.permutation(heads.shape[-1])[:SIZE]
     matching = pd.DataFrame(rng.standard_normal((heads.shape[-1], 2)), columns=["one", "two"])
-    data = HeadEffects(heads.astype(np.float32), whole.astype(np.float32), weight)
+    data = replace(real, heads=heads.astype(np.float32), layers=whole.astype(np.float32), weight=weight)
     sets = {"controlled": Group("B", group, group)}
     return {routing.statistics: routing.statistics(data, sets, matching, seed, draws=20)}
 
@@ -127,7 +128,7 @@ def no_routing(statistics: pd.DataFrame) -> Judgement:
 def layer_against_head(statistics: pd.DataFrame) -> Judgement:
     """C18: a layer's heads together do at least twice what the strongest of them does.
 
-    The claim is contradicted if they do less than twice what the average head does.
+    The claim is contradicted if they do less than twice what the average head of the model does.
     """
     row, published_row = (pick(statistics, group=group, statistic="ratio") for group in ("controlled", "published"))
     average = pick(statistics, group="controlled", statistic="average_ratio")
@@ -139,12 +140,12 @@ def layer_against_head(statistics: pd.DataFrame) -> Judgement:
         (
             average["high"] < ALL,
             Verdict.NOT_SUPPORTED,
-            "a whole layer does less than twice what its average head does",
+            "a whole layer does less than twice what the average head does",
         ),
         (
             row["high"] < ALL and average["low"] >= ALL,
             Verdict.INCONCLUSIVE,
-            "a whole layer does more than twice what its average head does, but not twice what its strongest does",
+            "a whole layer does more than twice what the average head does, but not twice what its strongest does",
         ),
         (
             True,

@@ -19,13 +19,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from raretok.ablation import ablate, tile_inputs
+from raretok.ablation.certified import Certified
 from raretok.ablation.exact import joint_effects
-from raretok.ablation.identity import LogitAttribution, logit_attribution
+from raretok.ablation.identity import Baseline, baseline
 from raretok.findings.groups import Group, control_groups, features
 from raretok.findings.identification import rare_token_neurons
 from raretok.findings.neuron_types import sample_positions
 from raretok.graph import arrays, memory, table
-from raretok.measure.effects import band_weights, mean_activation, readout, trace
+from raretok.measure.effects import band_weights, engine, mean_activation, trace
 from raretok.model.readout import Readout
 from raretok.model.trace import Trace
 from raretok.stats.groups import random_groups
@@ -53,18 +54,24 @@ SETTINGS = (0.0, 0.25, 0.5, 0.75, 1.25, 1.5, 1.75, 2.0)
 class GroupAblation:
     """Exact effects of changing some neurons together, at some positions.
 
-    ``trace``: the positions; ``mean``: mean activation of every neuron; ``weights``: weight of each position in each of
-    ``BANDS``.
+    ``engine``: the certified pass of the study; ``trace``: the positions; ``mean``: mean activation of every neuron;
+    ``weights``: weight of each position in each of ``BANDS``.
     """
 
-    readout: Readout
+    engine: Certified
     trace: Trace
     mean: Float[Tensor, " neuron"]
     weights: Float[ndarray, "band row"]
 
-    def part(self, half: int) -> "GroupAblation":
-        """Return the positions of one half of the documents."""
-        rows = np.flatnonzero(self.trace.half == half)
+    @property
+    def readout(self) -> Readout:
+        """The readout of the model."""
+        return self.engine.attribution.readout
+
+    def part(self, half: int, bands: Sequence[str] = BANDS) -> "GroupAblation":
+        """Return the positions of one half of the documents that some bands hold."""
+        held = self.weights[[BANDS.index(b) for b in bands]].any(0)
+        rows = np.flatnonzero((self.trace.half == half) & held)
         return replace(self, trace=self.trace[rows], weights=self.weights[:, rows])
 
     def sums(
@@ -81,29 +88,30 @@ class GroupAblation:
         return tile_inputs(self.readout, self.trace, self.mean)
 
     @cached_property
-    def _attribution(self) -> LogitAttribution:
-        return logit_attribution(self.readout, self._inputs[0])
+    def _base(self) -> Baseline:
+        residual, _, target = self._inputs
+        return baseline(self.engine.attribution, residual, target, self.engine.compiled)
 
     def ablated(self, members: Sequence[int] | Int[ndarray, " n"]) -> Float[ndarray, " row"]:
         """Compute Δ in nats of mean-ablating the members together."""
-        index = torch.as_tensor(np.asarray(members, dtype=np.int64), device=self._inputs[0].device)
-        return self._effects(self._inputs[1][:, index], index)
+        index = torch.from_numpy(np.asarray(members, dtype=np.int64)).to(self._inputs[0].device)
+        return self._effects(self._inputs[1][:, index], index, (1.0,))[0]
 
-    def scaled(self, members: Int[ndarray, " n"], by: float) -> Float[ndarray, " row"]:
-        """Compute Δ in nats of multiplying the members' activations by a factor."""
+    def scaled(self, members: Int[ndarray, " n"], by: Sequence[float]) -> Float[ndarray, "factor row"]:
+        """Compute Δ in nats of multiplying the members' activations by each of some factors."""
         device = self._inputs[0].device
-        index = torch.as_tensor(members.astype(np.int64), device=device)
-        activation = self.trace.activation.to(device)[:, index]
-        return self._effects((by - 1) * activation, index)
+        index = torch.from_numpy(members.astype(np.int64)).to(device)
+        return self._effects(self.trace.activation.to(device)[:, index], index, [f - 1 for f in by])
 
-    def _effects(self, delta: Tensor, index: Tensor) -> Float[ndarray, " row"]:
-        residual, _, target = self._inputs
-        return np.asarray(joint_effects(self._attribution, residual, delta, target, index).double().cpu().numpy())
+    def _effects(self, delta: Tensor, index: Tensor, times: Sequence[float]) -> Float[ndarray, "time row"]:
+        step = delta @ self.readout.w_out[index]
+        effects = joint_effects(self.engine.attribution, self._base, step, times, self.engine.compiled)
+        return np.asarray(effects.double().cpu().numpy())
 
 
-@memory(readout, trace, mean_activation, band_weights)
+@memory(engine, trace, mean_activation, band_weights)
 def group_ablation(
-    readout: Readout, trace: Trace, mean: ndarray, band_weights: Mapping[str, ndarray], seed: int
+    engine: Certified, trace: Trace, mean: ndarray, band_weights: Mapping[str, ndarray], seed: int
 ) -> GroupAblation:
     """Sample positions of each band and half, at which groups are ablated together."""
     rows, weights = [], []
@@ -113,7 +121,7 @@ def group_ablation(
         rows.append(kept)
         weights.append(drawn)
     chosen = trace[np.concatenate(rows)]
-    return GroupAblation(readout, chosen, torch.from_numpy(mean), np.concatenate(weights, axis=1))
+    return GroupAblation(engine, chosen, torch.from_numpy(mean), np.concatenate(weights, axis=1))
 
 
 @memory(rare_token_neurons)
@@ -140,7 +148,9 @@ def greedy(ablation: GroupAblation, count: int = GREEDY, progress: bool = True) 
     chosen: list[int] = []
     w_out = ablation.readout.w_out.to(trace.residual)
     for _ in tqdm(range(count), desc="greedy group", unit="neuron", disable=None if progress else True):
-        sums = ablate(ablation.readout, trace, ablation.mean, ablation.weights[:1], CHOICE, progress=False)["loss"]
+        sums = ablate(
+            ablation.readout, trace, ablation.mean, ablation.weights[:1], CHOICE, progress=False, engine=ablation.engine
+        )["loss"]
         net = sums.net[:, 0].sum(0)
         net[chosen] = -np.inf
         best = int(net.argmax())
@@ -161,8 +171,9 @@ def best_groups(ablation: GroupAblation, progress: bool = True) -> dict[str, nda
         targets when the first k are ablated together; ``greedy_sum``, ``single_sum`` – sums of their single effects;
         ``weight`` [document].
     """
-    a, b = ablation.part(0), ablation.part(1)
-    alone = ablate(a.readout, a.trace, a.mean, a.weights[:1], progress=False)["loss"].net[:, 0].sum(0)
+    a, b = (ablation.part(half, ("rare",)) for half in (0, 1))
+    single = ablate(a.readout, a.trace, a.mean, a.weights[:1], progress=False, engine=a.engine)["loss"]
+    alone = single.net[:, 0].sum(0)
     count = min(GREEDY, len(alone))
     groups = {"greedy": greedy(a, count, progress), "single": np.argsort(-alone, kind="stable")[:count]}
     results: dict[str, ndarray] = {}
@@ -268,9 +279,9 @@ def scaling(ablation: GroupAblation, groups: Mapping[str, Int[ndarray, " n"]], s
     for half, name in ((0, "A"), (1, "B")):
         part = ablation.part(half)
         for group, ids in groups.items():
-            for factor in SETTINGS:
+            for factor, effects in zip(SETTINGS, part.scaled(ids, SETTINGS), strict=True):
                 where = {"group": group, "size": len(ids), "factor": factor, "half": name}
-                rows += [where | r for r in _by_band(part, part.scaled(ids, factor), seed)]
+                rows += [where | r for r in _by_band(part, effects, seed)]
     return pd.DataFrame(rows, columns=["group", "size", "factor", "half", "band", "net", "low", "high"])
 
 

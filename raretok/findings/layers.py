@@ -18,15 +18,23 @@ from numpy import ndarray
 from scipy import stats
 
 from raretok.ablation import ablate
+from raretok.ablation.certified import Certified
 from raretok.data.positions import Selection
 from raretok.data.text import Windows
 from raretok.findings.identification import require_controls
 from raretok.graph import arrays, memory, table
 from raretok.measure import inputs
-from raretok.measure.effects import band_sums, band_weights, readout, selection, trace
+from raretok.measure.effects import (
+    band_sums,
+    band_weights,
+    engine,
+    layer_means,
+    mean_activation,
+    selection,
+    trace,
+)
 from raretok.model import passes
 from raretok.model.load import LoadedModel
-from raretok.model.readout import Readout
 from raretok.model.trace import SKIP, Trace
 from raretok.model.upstream import losses, neuron_attributions
 from raretok.stats.rankcurve import HEAD
@@ -83,13 +91,16 @@ def layer_text(
     return windows.tokens[:taken], of_band.reshape(len(of_band), count, used)[:, :taken]
 
 
-@arrays(inputs.model, layer_text, band_sums)
+@arrays(inputs.model, layer_text, layer_means, band_sums)
 def gradients(
-    model: LoadedModel, text: tuple[Int[ndarray, "window position"], ndarray], sums: SplitHalfSums
+    model: LoadedModel,
+    text: tuple[Int[ndarray, "window position"], ndarray],
+    means: Mapping[str, ndarray],
+    sums: SplitHalfSums,
 ) -> dict[str, ndarray]:
     """Compute the first-order effects of every layer's neurons, see ``model.upstream.neuron_attributions``."""
     require_controls(sums)
-    return neuron_attributions(model, *text)
+    return {"net": neuron_attributions(model, *text, means["neurons"])}
 
 
 @memory(gradients, layer_text)
@@ -182,35 +193,34 @@ def _reliability(data: Attributions, halves: Float[ndarray, "split document"]) -
     return np.median(r[np.isfinite(r).all(1)], axis=0) if np.isfinite(r).all(1).any() else np.full(r.shape[1], np.nan)
 
 
-@table(gradients, attributions, trace, band_weights, readout, inputs.tolerance)
+@table(attributions, trace, mean_activation, band_weights, engine)
 def layer_agreement(
-    kept: Mapping[str, ndarray],
     data: Attributions,
     trace: Trace,
+    mean: Float[ndarray, " neuron"],
     weights: Mapping[str, ndarray],
-    readout: Readout,
-    tolerance: float,
+    engine: Certified,
 ) -> pd.DataFrame:
     """Compare the gradient with the exact effects of the last layer, see ``against_exact``."""
     of_band = np.stack([weights[band] for band in BANDS])
     rows = np.flatnonzero((trace.window < len(data.weight)) & of_band.any(0))
-    mean = torch.from_numpy(kept["mean"][-1])  # the replacement that the gradients assume
-    sums = ablate(readout, trace[rows], mean, of_band[:, rows], tolerance)["loss"]
+    readout, replacing = engine.attribution.readout, torch.from_numpy(mean)
+    sums = ablate(readout, trace[rows], replacing, of_band[:, rows], engine.tolerance, engine=engine)["loss"]
     return against_exact(data, sums.net, sums.weight)
 
 
-@table(inputs.model, layer_text, gradients, attributions)
+@table(inputs.model, layer_text, layer_means, attributions)
 def layer_checks(
     model: LoadedModel,
     text: tuple[Int[ndarray, "window position"], ndarray],
-    kept: Mapping[str, ndarray],
+    means: Mapping[str, ndarray],
     data: Attributions,
     seed: int,
 ) -> pd.DataFrame:
     """Compare the gradient with full ablations of some neurons, see ``check_rows``."""
     chosen = to_check(data, seed)
     tokens, weights = text[0][:CHECKED_WINDOWS], text[1][:, :CHECKED_WINDOWS]
-    mean = torch.from_numpy(kept["mean"]).to(model.device)
+    mean = torch.from_numpy(means["neurons"]).to(model.device)
     base = passes.run_pass(model, tokens)
     before = losses(model, base.residual, tokens)
     ablated = []

@@ -17,10 +17,10 @@ from numpy import ndarray
 from scipy import stats
 
 from raretok.ablation import ablate
+from raretok.ablation.certified import Certified
 from raretok.findings.identification import rare_token_neurons
 from raretok.graph import arrays, memory, table
-from raretok.measure import inputs
-from raretok.measure.effects import band_weights, log_unigram, mean_activation, readout, trace
+from raretok.measure.effects import band_weights, engine, log_unigram, mean_activation, readout, trace
 from raretok.model.readout import Readout
 from raretok.model.trace import Trace
 from raretok.stats.resampling import RESAMPLES, bootstrap_counts, interval, ratio
@@ -65,14 +65,13 @@ def sample_positions(
     return kept, drawn[:, kept]
 
 
-@arrays(trace, band_weights, mean_activation, readout, log_unigram, inputs.tolerance)
+@arrays(trace, band_weights, mean_activation, engine, log_unigram)
 def outputs(
     trace: Trace,
     weights: Mapping[str, ndarray],
     mean: ndarray,
-    readout: Readout,
+    engine: Certified,
     log_unigram: ndarray,
-    tolerance: float,
     seed: int,
 ) -> dict[str, ndarray]:
     """Compute the ablations' effects on further outputs, and direct effects, on a sample of the positions.
@@ -81,7 +80,16 @@ def outputs(
     """
     rows, drawn = sample_positions(weights, seed)
     part = trace[rows]
-    sums = ablate(readout, part, torch.from_numpy(mean), drawn, tolerance, OUTPUTS, log_unigram)
+    sums = ablate(
+        engine.attribution.readout,
+        part,
+        torch.from_numpy(mean),
+        drawn,
+        engine.tolerance,
+        OUTPUTS,
+        log_unigram,
+        engine=engine,
+    )
     kept = {f"{o} {m}": getattr(s, m).astype(np.float32) for o, s in sums.items() for m in ("net", "activity")}
     _, first = np.unique(part.document, return_index=True)
     return kept | {"weight": sums["loss"].weight, "half": part.half[first]}

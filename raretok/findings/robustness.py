@@ -16,11 +16,11 @@ from numpy import ndarray
 from scipy import stats
 
 from raretok.ablation import ablate
+from raretok.ablation.certified import Certified
 from raretok.findings.identification import require_controls
 from raretok.graph import arrays, memory, table
 from raretok.measure import inputs
-from raretok.measure.effects import band_sums, band_weights, mean_activation, readout, trace
-from raretok.model.readout import Readout
+from raretok.measure.effects import band_sums, band_weights, engine, mean_activation, trace
 from raretok.model.trace import Trace
 from raretok.stats.rankcurve import HEAD
 from raretok.stats.resampling import (
@@ -88,14 +88,14 @@ def compare(
     }
 
 
-@arrays(trace, band_weights, mean_activation, readout, band_sums, inputs.tolerance)
+@arrays(trace, band_weights, mean_activation, engine, band_sums, inputs.replacement)
 def replaced(
     trace: Trace,
     weights: Mapping[str, ndarray],
     mean: ndarray,
-    readout: Readout,
+    engine: Certified,
     sums: SplitHalfSums,
-    tolerance: float,
+    replacement: Any,
     seed: int,
 ) -> dict[str, ndarray]:
     """Compute the effects of every kind of ablation on rare targets with controls and on those controls.
@@ -114,15 +114,16 @@ def replaced(
         "zero": torch.zeros_like(trace.activation[0]),
         "resample": trace.activation[torch.from_numpy(other)],
     }
+    if replacement == "mean":
+        del replacing["mean"]  # The study has these effects at the same positions.
     at = np.searchsorted(documents, np.unique(part.document))
-    kept: dict[str, ndarray] = {"half": sums.half}
+    net, weight = (np.stack(x, 1) for x in zip(*map(sums.of, BANDS), strict=True))
+    kept: dict[str, ndarray] = {"half": sums.half, "weight": weight, "mean": net.astype(np.float32)}
+    readout = engine.attribution.readout
     for kind, values in replacing.items():
-        ablated = ablate(readout, part, values, of_band[:, rows], tolerance)["loss"]
-        net = np.zeros((len(documents), *ablated.net.shape[1:]), dtype=np.float32)
-        net[at] = ablated.net
-        weight = np.zeros((len(documents), len(BANDS)))
-        weight[at] = ablated.weight
-        kept |= {kind: net, "weight": weight}
+        ablated = ablate(readout, part, values, of_band[:, rows], engine.tolerance, engine=engine)["loss"]
+        kept[kind] = np.zeros(net.shape, dtype=np.float32)
+        kept[kind][at] = ablated.net
     return kept
 
 

@@ -4,17 +4,21 @@ The published analysis ablates heads and compares their influence on the group's
 targets by eye. The controlled analysis takes only heads that can reach the neurons, measures influence in standard
 deviations of each neuron's activation, computes intervals by resampling documents, repeats this for random and matched
 groups, and estimates noise from halves of the documents (method §10).
+
+An ablation takes a forward pass a head, so in models of many heads only some are ablated: those that a gradient calls
+the strongest or the most specific to rare targets, and a random sample, whose members stand for all others. The
+gradient is taken on half A of the documents, the ablations on half B, so that what was chosen for its size is not
+measured on the text it was chosen on.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 from numpy import ndarray
-from scipy import stats
 
 from raretok.data.frequency import UnigramCounts, type_bands
 from raretok.data.text import Windows
@@ -30,41 +34,64 @@ from raretok.findings.groups import (
 )
 from raretok.graph import arrays, memory, table
 from raretok.measure import inputs
+from raretok.measure.effects import layer_means
 from raretok.model import upstream
 from raretok.model.load import LoadedModel
 from raretok.model.trace import SKIP
-from raretok.stats.rankcurve import gini
-from raretok.stats.resampling import bootstrap_counts, by_document, interval, row_correlation, split_halves
+from raretok.stats.resampling import bootstrap_counts, by_document, interval, split_halves
+from raretok.stats.sampled import gini, median, resampled_weights, spearman
 from raretok.stats.streams import stream
 
 BANDS = ("rare", "common")
-WINDOWS, LENGTH = 8, 64
-"""By default, heads are ablated on this number of windows and of first tokens in each: 270 passes for SmolLM2, which
-take two minutes on two cores."""
-SMALL_WINDOWS, SMALL_LENGTH = 64, 128
-"""The same for the small models that are trained here."""
+WINDOWS, LENGTH, SMALL_LENGTH = 64, 64, 128
+"""Number of windows in which heads are ablated, and number of first tokens in each; more for the small models that are
+trained here."""
+EVERY = 48
+"""Largest number of heads of which all are ablated, unless a study asks for every head."""
+SPECIFIC, SAMPLED, LAYERS = 16, 16, 5
+"""Numbers of heads with the largest screened difference between rare and common targets, of random heads, and of whole
+layers that are ablated in larger models. The strongest head in either band and in each of these layers is ablated,
+too."""
 RESAMPLED = 400
 STATISTICS = ("similarity", "gini_rare", "gini_common", "gini_difference", "median_head", "ratio", "average_ratio")
 """Spearman's ρ of the heads' influences at rare and at common targets; Gini coefficients of either over heads, and
 their difference; the median head's influence (mean of both bands); and the median over layers of the influence of a
-whole layer relative to that of its strongest head, and to that of its average head."""
+whole layer relative to that of its strongest head, and to that of the average head of the model."""
+
+
+class Chosen(NamedTuple):
+    """The heads that are ablated (``head``, counted through all layers), how many heads each of them ``represents``,
+    and the layers that are ablated as a whole."""
+
+    head: Int[ndarray, " head"]
+    represents: Float[ndarray, " head"]
+    layer: Int[ndarray, " layer"]
 
 
 @dataclass(frozen=True)
 class HeadEffects:
-    """Σ |Δz| of every neuron by head and by whole layer, summed over the positions of each document.
+    """Σ |Δz| of every neuron by ablated head and by whole layer, summed over the positions of each document.
 
-    z is the activation in units of its standard deviation; ``weight`` holds the number of positions.
+    z is the activation in units of its standard deviation; ``weight`` holds the number of positions, and ``by_layer``
+    is the number of heads in a layer.
     """
 
     heads: Float[ndarray, "head document band neuron"]
     layers: Float[ndarray, "layer document band neuron"]
     weight: Float[ndarray, "document band"]
+    chosen: Chosen
+    by_layer: int
 
-    @property
-    def by_layer(self) -> int:
-        """Number of heads in a layer."""
-        return len(self.heads) // len(self.layers)
+    @classmethod
+    def of_every_head(
+        cls,
+        heads: Float[ndarray, "head document band neuron"],
+        layers: Float[ndarray, "layer document band neuron"],
+        weight: Float[ndarray, "document band"],
+    ) -> "HeadEffects":
+        """Return the effects of a model of which all heads and layers are ablated."""
+        chosen = Chosen(np.arange(len(heads)), np.ones(len(heads)), np.arange(len(layers)))
+        return cls(heads, layers, weight, chosen, len(heads) // len(layers))
 
     def of(
         self, members: Int[ndarray, " n"]
@@ -72,40 +99,136 @@ class HeadEffects:
         """Return the sums of the mean over some neurons."""
         return self.heads[..., members].mean(-1, dtype=np.float64), self.layers[..., members].mean(-1, dtype=np.float64)
 
+    def strongest(self, heads: Float[ndarray, "draw head band"]) -> Float[ndarray, "draw layer band"]:
+        """Return the largest of the influences of the ablated heads of each of the ablated layers."""
+        of_layer = self.chosen.head // self.by_layer
+        return np.stack([heads[:, of_layer == layer].max(1) for layer in self.chosen.layer], axis=1)
+
+
+def _part(windows: Windows, local_run: bool, half: int) -> Windows:
+    """Return the first tokens of some windows of a half, of as many documents as possible."""
+    length = SMALL_LENGTH if local_run else LENGTH
+    inside = np.flatnonzero(windows.half == half)
+    again = pd.Series(windows.document[inside]).duplicated().to_numpy()
+    rows = np.sort(inside[np.argsort(again, kind="stable")][:WINDOWS])
+    return Windows(windows.tokens[rows, :length], windows.document[rows], windows.half[rows])
+
 
 @memory(inputs.windows, inputs.local_run)
 def head_windows(windows: Windows, local_run: bool) -> Windows:
     """Select the windows on which heads are ablated, and their first tokens.
 
-    They are of half B, because groups are chosen on half A.
+    They are of half B, because groups and heads are chosen on half A.
     """
-    count, length = (SMALL_WINDOWS, SMALL_LENGTH) if local_run else (WINDOWS, LENGTH)
-    chosen = np.flatnonzero(windows.half == 1)[:count]
-    return Windows(windows.tokens[chosen, :length], windows.document[chosen], windows.half[chosen])
+    return _part(windows, local_run, 1)
 
 
-@memory(head_windows, inputs.frequency, features)
-def head_text(
-    windows: Windows, frequency: UnigramCounts, matching: pd.DataFrame
-) -> tuple[Int[ndarray, "window position"], Float[ndarray, "band window used"], Float[ndarray, " neuron"]]:
-    """Return the tokens on which heads are ablated, their weights in each band, and each neuron's spread."""
+@memory(inputs.windows, inputs.local_run)
+def screen_windows(windows: Windows, local_run: bool) -> Windows:
+    """Select the windows of half A on which heads are screened, and their first tokens."""
+    return _part(windows, local_run, 0)
+
+
+@memory(features)
+def spread(matching: pd.DataFrame) -> Float[ndarray, " neuron"]:
+    """Return the standard deviation of every neuron's activation."""
+    return np.exp(matching["log variance"].to_numpy() / 2)
+
+
+def _weights(windows: Windows, frequency: UnigramCounts) -> Float[ndarray, "band window used"]:
+    """Return the weight of every used position in each band."""
     bands = type_bands(frequency.counts)
-    target = windows.tokens[:, SKIP + 1 :]
-    weights = np.stack([bands[band][target] for band in BANDS]).astype(float)
-    return windows.tokens, weights, np.exp(matching["log variance"].to_numpy() / 2)
+    return np.stack([bands[band][windows.tokens[:, SKIP + 1 :]] for band in BANDS]).astype(float)
 
 
-@arrays(inputs.model, head_text)
-def head_influences(model: LoadedModel, text: tuple[ndarray, ndarray, ndarray]) -> dict[str, ndarray]:
-    """Compute every head's influence on every neuron of the last layer, see ``model.upstream.head_influences``."""
-    return upstream.head_influences(model, *text)
+@table(inputs.model, screen_windows, inputs.frequency, spread, layer_means, neuron_sets)
+def screened_heads(
+    model: LoadedModel,
+    windows: Windows,
+    frequency: UnigramCounts,
+    spread: Float[ndarray, " neuron"],
+    means: Mapping[str, ndarray],
+    sets: Groups,
+    seed: int,
+    group: str | None = None,
+) -> pd.DataFrame:
+    """Estimate every head's influence on a group (by default the headline) to first order, on half A.
+
+    Columns: ``layer``, ``head``, and for each band the root mean square of the change of the group's activations in
+    their standard deviations; see ``model.upstream.screen_heads``.
+    """
+    weights, ids = _weights(windows, frequency), member_set(sets, group).ids
+    squares = upstream.screen_heads(model, windows.tokens, weights, spread, means["heads"], ids, seed).sum(1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        size = np.sqrt(squares / (weights.sum((1, 2)) * len(ids)))
+    layer, head = np.divmod(np.arange(len(size)), model.heads)
+    return pd.DataFrame({"layer": layer, "head": head} | {band: size[:, b] for b, band in enumerate(BANDS)})
 
 
-@memory(head_influences, head_windows)
-def head_effects(kept: Mapping[str, ndarray], windows: Windows) -> HeadEffects:
+@memory(screened_heads, inputs.every_head)
+def chosen_heads(screened: pd.DataFrame, every_head: bool, seed: int) -> Chosen:
+    """Choose the heads and layers to ablate, see ``choose``."""
+    return choose(screened, every_head or len(screened) <= EVERY, stream(seed, "routing.chosen_heads"))
+
+
+def choose(screened: pd.DataFrame, every: bool, rng: np.random.Generator) -> Chosen:
+    """Choose the heads and layers to ablate: all of them, or by the screen and at random.
+
+    Args:
+        screened: ``screened_heads``.
+        every: whether to take all.
+        rng: for the random heads.
+    """
+    layers, count = int(screened["layer"].max()) + 1, len(screened)
+    if every or count <= SPECIFIC + SAMPLED:
+        return Chosen(np.arange(count), np.ones(count), np.arange(layers))
+    size = screened[list(BANDS)].fillna(0.0).to_numpy()
+    some = np.unique(np.linspace(0, layers - 1, LAYERS).round().astype(int))
+    by_layer = size.mean(1).reshape(layers, -1)
+    certain = np.unique(
+        np.concatenate(
+            [
+                size.argmax(0),
+                np.argsort(size[:, 1] - size[:, 0], kind="stable")[:SPECIFIC],
+                some * by_layer.shape[1] + by_layer[some].argmax(1),
+            ]
+        )
+    )
+    others = np.setdiff1d(np.arange(count), certain)
+    drawn = rng.choice(others, min(SAMPLED, len(others)), replace=False)
+    head = np.concatenate([certain, drawn])
+    represents = np.concatenate([np.ones(len(certain)), np.full(len(drawn), len(others) / max(len(drawn), 1))])
+    order = np.argsort(head)
+    return Chosen(head[order], represents[order], some)
+
+
+@arrays(inputs.model, head_windows, inputs.frequency, spread, layer_means, chosen_heads)
+def head_influences(
+    model: LoadedModel,
+    windows: Windows,
+    frequency: UnigramCounts,
+    spread: Float[ndarray, " neuron"],
+    means: Mapping[str, ndarray],
+    chosen: Chosen,
+) -> dict[str, ndarray]:
+    """Compute the influence of heads and whole layers on every neuron of the last layer, by window.
+
+    The arrays are ``influences`` [set, window, band, neuron] of ``model.upstream.head_influences``, first of the heads
+    and then of the layers, and the ``weight`` [window, band].
+    """
+    weights = _weights(windows, frequency)
+    sets = [(h // model.heads, [h % model.heads]) for h in chosen.head.tolist()]
+    sets += [(layer, list(range(model.heads))) for layer in chosen.layer.tolist()]
+    influences = upstream.head_influences(model, windows.tokens, weights, spread, means["heads"], sets)
+    return {"influences": influences, "weight": weights.sum(2).T}
+
+
+@memory(head_influences, head_windows, chosen_heads, screened_heads)
+def head_effects(kept: Mapping[str, ndarray], windows: Windows, chosen: Chosen, screened: pd.DataFrame) -> HeadEffects:
     """Return ``head_influences`` by document."""
-    heads, whole = (by_document(kept[name], windows.document, 1) for name in ("heads", "layers"))
-    return HeadEffects(heads, whole, by_document(kept["weight"], windows.document, 0))
+    heads, whole = np.split(by_document(kept["influences"], windows.document, 1), [len(chosen.head)])
+    by_layer = int(screened["head"].max()) + 1
+    return HeadEffects(heads, whole, by_document(kept["weight"], windows.document, 0), chosen, by_layer)
 
 
 def _means(
@@ -118,22 +241,25 @@ def _means(
 
 
 def _statistics(
-    heads: Float[ndarray, "draw head band"], layers: Float[ndarray, "draw layer band"]
+    data: HeadEffects,
+    heads: Float[ndarray, "draw head band"],
+    layers: Float[ndarray, "draw layer band"],
+    represents: Float[ndarray, "draw head"] | None = None,
 ) -> dict[str, Float[ndarray, " draw"]]:
     """Compute ``STATISTICS`` of each draw; NaN where a band has no positions."""
+    v = np.broadcast_to(data.chosen.represents if represents is None else represents, heads.shape[:2])
     rare, common = heads[..., 0], heads[..., 1]
-    rho = row_correlation(stats.rankdata(rare, axis=1), stats.rankdata(common, axis=1))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        by_layer = heads.reshape(len(heads), layers.shape[1], -1, 2)
-        over = {"ratio": layers / by_layer.max(2), "average_ratio": layers / by_layer.mean(2)}
     missing = ~np.isfinite(heads).all((1, 2))
-    g = {"rare": gini(rare), "common": gini(common)}
+    average = (v[..., None] * heads).sum(1, keepdims=True) / v.sum(1)[:, None, None]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        over = {"ratio": layers / data.strongest(heads), "average_ratio": layers / average}
+    g = {"rare": gini(rare, v), "common": gini(common, v)}
     values = {
-        "similarity": rho,
+        "similarity": spearman(rare, common, v),
         "gini_rare": g["rare"],
         "gini_common": g["common"],
         "gini_difference": g["rare"] - g["common"],
-        "median_head": np.median(heads.mean(2), axis=1),
+        "median_head": median(heads.mean(2), v),
     } | {name: np.median(x.mean(2), axis=1) for name, x in over.items()}
     return {name: np.where(missing, np.nan, x) for name, x in values.items()}
 
@@ -144,25 +270,27 @@ def statistics(
 ) -> pd.DataFrame:
     """Measure how attention heads influence each headline group (or, where there is none, the first group).
 
-    The table has one row per group and statistic. Columns: ``group``, ``size``, ``heads``, ``documents``, ``statistic``
-    (``STATISTICS``), ``estimate``, ``low``, ``high`` (95% interval, documents resampled), ``ceiling`` (of the
-    similarity: agreement between two halves of the documents, Spearman–Brown corrected), ``random``, ``matched``
-    (percentile in control groups), and the 95% ranges of the controls.
+    The table has one row per group and statistic. Columns: ``group``, ``size``, ``heads`` (that can reach the neurons),
+    ``ablated`` (number of them), ``documents``, ``statistic`` (``STATISTICS``), ``estimate``, ``low``, ``high`` (95%
+    interval, documents and random heads resampled), ``ceiling`` (of the similarity: agreement between two halves of the
+    documents, Spearman–Brown corrected), ``random``, ``matched`` (percentile in control groups), and the 95% ranges of
+    the controls.
     """
     records = []
     documents = len(data.weight)
-    counts = bootstrap_counts(documents, RESAMPLED, seed)
-    one = np.ones((1, documents))
+    counts, one = bootstrap_counts(documents, RESAMPLED, seed), np.ones((1, documents))
+    represents = resampled_weights(data.chosen.represents, RESAMPLED, stream(seed, "routing.heads drawn"))
     for name in of_claims(groups) or list(groups)[:1]:
         group = groups[name]
-        heads, layers = data.of(group.ids)
-        estimates = {
-            k: float(v[0]) for k, v in _statistics(*(_means(x, data.weight, one) for x in (heads, layers))).items()
-        }
-        resampled = _statistics(*(_means(x, data.weight, counts) for x in (heads, layers)))
+        sums = data.of(group.ids)
+        whole, drawn_sums = ([_means(x, data.weight, c) for x in sums] for c in (one, counts))
+        estimates = {k: float(v[0]) for k, v in _statistics(data, *whole).items()}
+        resampled = _statistics(data, drawn_sums[0], drawn_sums[1], represents)
         controls = control_groups(matching, group, draws, stream(seed, "routing.controls", len(group.ids)))
         nulls = {kind: _of_groups(data, drawn) for kind, drawn in controls.items()}
-        ceiling = _ceiling(heads, data.weight, seed)
+        ceiling = _ceiling(data, sums[0], seed)
+        where: dict[str, Any] = {"group": name, "size": len(group.ids), "heads": round(data.chosen.represents.sum())}
+        where |= {"ablated": len(data.heads), "documents": documents}
         for statistic in STATISTICS:
             low, high = interval(
                 estimates[statistic],
@@ -170,13 +298,7 @@ def statistics(
                 most=1.0 if statistic == "similarity" else np.inf,
                 units=documents,
             )
-            record: dict[str, Any] = {
-                "group": name,
-                "size": len(group.ids),
-                "heads": len(heads),
-                "documents": documents,
-            }
-            record |= {"statistic": statistic, "estimate": estimates[statistic], "low": low, "high": high}
+            record = where | {"statistic": statistic, "estimate": estimates[statistic], "low": low, "high": high}
             record |= {"ceiling": ceiling if statistic == "similarity" else np.nan}
             records.append(record | null_percentiles(estimates[statistic], {k: n[statistic] for k, n in nulls.items()}))
     return pd.DataFrame(records)
@@ -187,28 +309,30 @@ def _of_groups(data: HeadEffects, drawn: Int[ndarray, "draw n"]) -> dict[str, Fl
     weight = data.weight.sum(0)
     heads, layers = ((x.sum(1, dtype=np.float64) / weight[:, None]) for x in (data.heads, data.layers))
     parts = [drawn[k : k + 100] for k in range(0, len(drawn), 100)]
-    by_part = [_statistics(*(np.moveaxis(x[..., p].mean(-1), 2, 0) for x in (heads, layers))) for p in parts]
+    by_part = [_statistics(data, *(np.moveaxis(x[..., p].mean(-1), 2, 0) for x in (heads, layers))) for p in parts]
     return {name: np.concatenate([f[name] for f in by_part]) for name in STATISTICS}
 
 
-def _ceiling(heads: Float[ndarray, "head document band"], weight: Float[ndarray, "document band"], seed: int) -> float:
+def _ceiling(data: HeadEffects, heads: Float[ndarray, "head document band"], seed: int) -> float:
     """Compute the geometric mean over the bands of the reliability of the heads' order."""
-    halves = split_halves(len(weight), 100, seed)
-    first, second = (_means(heads, weight, h) for h in (halves, 1 - halves))
+    halves = split_halves(len(data.weight), 100, seed)
+    first, second = (_means(heads, data.weight, h) for h in (halves, 1 - halves))
     reliabilities = []
     for b in range(2):
         there = np.isfinite(first[..., b]).all(1) & np.isfinite(second[..., b]).all(1)
-        r = [stats.spearmanr(x, y).statistic for x, y in zip(first[there, :, b], second[there, :, b], strict=True)]
-        reliabilities.append(np.median([2 * x / (1 + x) for x in r]) if r else np.nan)
+        v = np.broadcast_to(data.chosen.represents, first.shape[:2])[there]
+        r = spearman(first[there, :, b], second[there, :, b], v)
+        with np.errstate(divide="ignore"):
+            reliabilities.append(np.median(2 * r / (1 + r)) if len(r) else np.nan)
     return float(np.sqrt(max(reliabilities[0], 0) * max(reliabilities[1], 0)))
 
 
 @table(head_effects, neuron_sets)
 def heads(data: HeadEffects, sets: Groups, seed: int, group: str | None = None) -> pd.DataFrame:
-    """Compute the influence of every head on a group (by default the headline), in standard deviations.
+    """Compute the influence of the ablated heads on a group (by default the headline), in standard deviations.
 
-    The table has one row per head. Columns: ``layer``, ``head``, ``rare``, ``common``, ``difference`` (rare − common)
-    with ``low`` and ``high`` (95% interval, documents resampled).
+    The table has one row per head. Columns: ``layer``, ``head``, ``represents`` (number of heads that it stands for),
+    ``rare``, ``common``, ``difference`` (rare − common) with ``low`` and ``high`` (95% interval, documents resampled).
     """
     sums, _ = data.of(member_set(sets, group).ids)
     documents = len(data.weight)
@@ -216,64 +340,58 @@ def heads(data: HeadEffects, sets: Groups, seed: int, group: str | None = None) 
     drawn = _means(sums, data.weight, bootstrap_counts(documents, RESAMPLED, seed))
     gap, gaps = whole[:, 0] - whole[:, 1], drawn[..., 0] - drawn[..., 1]
     ends = [interval(float(g), gaps[:, k], units=documents) for k, g in enumerate(gap)]
-    index = np.arange(len(sums))
+    layer, head = np.divmod(data.chosen.head, data.by_layer)
     return pd.DataFrame(
-        {"layer": index // data.by_layer, "head": index % data.by_layer, "rare": whole[:, 0], "common": whole[:, 1]}
-        | {"difference": gap, "low": [e[0] for e in ends], "high": [e[1] for e in ends]}
+        {"layer": layer, "head": head, "represents": data.chosen.represents}
+        | {"rare": whole[:, 0], "common": whole[:, 1], "difference": gap}
+        | {"low": [e[0] for e in ends], "high": [e[1] for e in ends]}
     )
 
 
 @table(head_effects, neuron_sets)
 def whole_layers(data: HeadEffects, sets: Groups, group: str | None = None) -> pd.DataFrame:
-    """Compare the joint influence of every layer's heads with that of single heads, in standard deviations.
+    """Compare the joint influence of a layer's heads with that of single heads, in standard deviations.
 
-    Columns: ``layer``, ``band``, ``whole``, ``strongest``, ``mean`` (over its heads).
+    Columns: ``layer``, ``band``, ``whole``, ``strongest`` (of the layer's heads), ``average`` (head of the model).
     """
     weight = np.ones((1, len(data.weight)))
-    single, whole = (_means(x, data.weight, weight)[0] for x in data.of(member_set(sets, group).ids))
-    by_layer = single.reshape(len(whole), -1, 2)
+    single, whole = (_means(x, data.weight, weight) for x in data.of(member_set(sets, group).ids))
+    strongest, average = data.strongest(single)[0], np.average(single[0], axis=0, weights=data.chosen.represents)
     frames = [
         pd.DataFrame(
-            {"layer": np.arange(len(whole)), "band": band, "whole": whole[:, b]}
-            | {"strongest": by_layer[..., b].max(1), "mean": by_layer[..., b].mean(1)}
+            {"layer": data.chosen.layer, "band": band, "whole": whole[0, :, b]}
+            | {"strongest": strongest[:, b], "average": average[b]}
         )
         for b, band in enumerate(BANDS)
     ]
     return pd.concat(frames, ignore_index=True)
 
 
-@table(inputs.model, head_text, head_effects, neuron_sets)
-def screened_heads(
-    model: LoadedModel,
-    text: tuple[ndarray, ndarray, ndarray],
-    data: HeadEffects,
-    sets: Groups,
-    seed: int,
-    group: str | None = None,
-) -> pd.DataFrame:
-    """Compare the gradient's estimate of each head's influence on a group with the ablation, see ``screened``.
+@memory(screened_heads, heads)
+def screen(screened: pd.DataFrame, ablated: pd.DataFrame) -> pd.DataFrame:
+    """Return the gradient's estimate (half A) beside the ablation (half B), for the ablated heads.
 
-    The group is by default the headline.
+    Columns: ``layer``, ``head``, ``represents``, ``band``, ``screened`` (root mean square, first order), ``ablated``
+    (mean |Δz|).
     """
-    ids = member_set(sets, group).ids
-    return screened(data, ids, upstream.screen_heads(model, *text, ids, seed))
+    both = ablated.merge(screened, on=["layer", "head"], suffixes=("", " screened"), validate="one_to_one")
+    kept = both[["layer", "head", "represents"]]
+    frames = [kept.assign(band=b, screened=both[f"{b} screened"], ablated=both[b]) for b in BANDS]
+    return pd.concat(frames, ignore_index=True)
 
 
-def screened(
-    data: HeadEffects, members: Int[ndarray, " n"], screen: Float[ndarray, "head document band"]
-) -> pd.DataFrame:
-    """Compare the gradient's estimate with the ablation.
+@memory(screen)
+def screen_error(table: pd.DataFrame) -> pd.DataFrame:
+    """Measure how well the screen orders and sizes the heads, each ablated head counted as the heads it represents.
 
-    Columns: ``layer``, ``head``, ``band``, ``ablated`` (mean |Δz|) and ``screened`` (root mean square, first order).
+    Columns: ``band``, ``spearman``, ``factor`` (geometric standard deviation of ablated over screened: 1.5 means that
+    two thirds of the heads are within a factor 1.5 of what the screen says, once both have the same mean).
     """
-    ablated = _means(data.of(members)[0], data.weight, np.ones((1, len(data.weight))))[0]
-    estimate = np.sqrt(screen.sum(1) / (data.weight.sum(0) * len(members)))
-    index = np.arange(len(screen))
-    where: Mapping[str, Any] = {"layer": index // data.by_layer, "head": index % data.by_layer}
-    return pd.concat(
-        [
-            pd.DataFrame({**where, "band": band, "ablated": ablated[:, b], "screened": estimate[:, b]})
-            for b, band in enumerate(BANDS)
-        ],
-        ignore_index=True,
-    )
+    rows = []
+    for band, part in table.groupby("band", sort=False):
+        v, a, s = (part[c].to_numpy()[None] for c in ("represents", "ablated", "screened"))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            apart = np.log(a[0] / s[0])
+        spread = np.sqrt(np.average((apart - np.average(apart, weights=v[0])) ** 2, weights=v[0]))
+        rows.append({"band": band, "spearman": float(spearman(a, s, v)[0]), "factor": float(np.exp(spread))})
+    return pd.DataFrame(rows)

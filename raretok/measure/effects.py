@@ -12,7 +12,8 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
-from raretok.ablation import DocumentSums, ablate, outputs, replaced_by
+from raretok.ablation import DocumentSums, ablate, make_engine, outputs, replaced_by
+from raretok.ablation.certified import Certified
 from raretok.data.frequency import UnigramCounts
 from raretok.data.positions import BANDS, Selection, band_table, select
 from raretok.data.text import Windows
@@ -21,6 +22,7 @@ from raretok.measure import inputs
 from raretok.measure.checks import check_against_hooks, check_table
 from raretok.model.forward import run_trace
 from raretok.model.load import LoadedModel
+from raretok.model.passes import summed_inputs
 from raretok.model.readout import Readout
 from raretok.model.tokens import is_word_start
 from raretok.model.trace import Trace
@@ -34,13 +36,15 @@ Measured = Mapping[str, ndarray]
 
 
 class Prepared(NamedTuple):
-    """A forward pass, the positions to ablate, the mean and the replacement activations, and the error against hooks
-    (nats)."""
+    """A forward pass, the mean inputs of every layer's output matrices, the positions to ablate, the mean and the
+    replacement activations, the engine, and its error against hooks (nats)."""
 
     trace: Trace
+    means: Mapping[str, ndarray]
     chosen: Selection
     mean: Tensor
     replacing: Tensor
+    engine: Certified
     error: float
 
 
@@ -55,7 +59,9 @@ def prepare(
     seed: int,
 ) -> Prepared:
     """Do everything that precedes the ablations."""
-    trace = run_trace(model, windows)
+    with summed_inputs(model) as sums:
+        trace = run_trace(model, windows)
+    means = {name: (torch.stack(x) / len(trace)).float().cpu().numpy() for name, x in sums.items()}
     word_start = is_word_start(tokenizer, len(frequency.counts))
     chosen = select(
         trace.target,
@@ -72,21 +78,24 @@ def prepare(
     replacing = mean if replacement == "mean" else replaced_by(trace.activation, replacement, seed)
     if replacing.ndim == 2:
         replacing = replacing[torch.from_numpy(chosen.rows)]
-    error = check_against_hooks(model, windows, trace, mean, len(chosen.rows), tolerance, seed)
-    return Prepared(trace, chosen, mean, replacing, error)
+    engine = make_engine(model.readout, tolerance, len(chosen.rows), trace.residual)
+    error = check_against_hooks(model, windows, trace, mean, engine, seed)
+    return Prepared(trace, means, chosen, mean, replacing, engine, error)
 
 
 def ablate_prepared(
     model: LoadedModel, prepared: Prepared, tolerance: float, shard: tuple[int, int] = (0, 1)
 ) -> DocumentSums:
     """Run the ablations, or the k-th of n shards of them; effects are in nats."""
-    picked = prepared.trace[prepared.chosen.rows]
-    return ablate(model.readout, picked, prepared.replacing, prepared.chosen.weights, tolerance, shard=shard)["loss"]
+    picked, weights = prepared.trace[prepared.chosen.rows], prepared.chosen.weights
+    return ablate(model.readout, picked, prepared.replacing, weights, tolerance, shard=shard, engine=prepared.engine)[
+        "loss"
+    ]
 
 
 def collect(model: LoadedModel, prepared: Prepared, sums: DocumentSums) -> dict[str, ndarray]:
     """Collect the arrays that a study stores."""
-    trace, chosen, mean, _, error = prepared
+    trace, chosen, mean, error = prepared.trace, prepared.chosen, prepared.mean, prepared.error
     picked = trace[chosen.rows]
     strongest, where = trace.activation.topk(min(CONTEXTS, len(trace)), dim=0)
     return {
@@ -96,6 +105,7 @@ def collect(model: LoadedModel, prepared: Prepared, sums: DocumentSums) -> dict[
         "activation": picked.activation.float().cpu().numpy(),
         "residual": picked.residual.float().cpu().numpy(),
         "mean": mean.float().cpu().numpy(),
+        **{f"mean_{name}": x for name, x in prepared.means.items()},
         "context_row": where.numpy(),
         "context_activation": strongest.numpy(),
         "net": sums.net,
@@ -173,6 +183,15 @@ def mean_activation(measured: Measured) -> ndarray:
     return measured["mean"]
 
 
+@memory(effects)
+def layer_means(measured: Measured) -> dict[str, ndarray]:
+    """Return the mean inputs of every layer's output matrices over all positions.
+
+    ``heads`` [layer, width] holds the outputs of the heads side by side, ``neurons`` [layer, neuron] the activations.
+    """
+    return {name: measured[f"mean_{name}"] for name in ("heads", "neurons")}
+
+
 @memory(effects, inputs.windows)
 def sizes(measured: Measured, windows: Windows) -> dict[str, Any]:
     """Describe the size of the measurement.
@@ -207,6 +226,12 @@ def checks(measured: Measured) -> pd.DataFrame:
 def readout(model: LoadedModel) -> Readout:
     """Return the model's readout."""
     return model.readout
+
+
+@memory(readout, trace, inputs.tolerance)
+def engine(readout: Readout, trace: Trace, tolerance: float) -> Certified:
+    """Return the certified pass, which every further ablation of a study shares."""
+    return make_engine(readout, tolerance, len(trace), trace.residual)
 
 
 @memory(inputs.frequency, readout)

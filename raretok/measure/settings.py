@@ -24,6 +24,7 @@ class StudySettings(BaseModel):
     length: int = Field(256, ge=16, description="tokens in a window")
     sample: int = Field(2000, ge=100, description="positions ablated beside the rare targets and their controls")
     replacement: Replacement = Field("mean", description="what an ablated activation becomes")
+    every_head: bool = Field(False, description="ablate every attention head, not the strongest and a sample")
     tolerance: float = Field(1e-4, gt=0, description="largest error of one Δ, in nats")
     seed: int = Field(0, ge=0, description="seed of the choice of documents, of samples and of resampling")
 

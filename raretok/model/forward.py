@@ -2,14 +2,13 @@
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from raretok.data.text import Windows
 from raretok.errors import RaretokError
 from raretok.model.load import LoadedModel, forward
+from raretok.model.passes import batches
 from raretok.model.trace import SKIP, Trace
-
-BUDGET_BYTES = 1 << 28
-"""Size to which the logits of a batch of windows are limited."""
 
 
 def run_trace(model: LoadedModel, windows: Windows, progress: bool = True) -> Trace:
@@ -20,30 +19,23 @@ def run_trace(model: LoadedModel, windows: Windows, progress: bool = True) -> Tr
     Raises:
         RaretokError: if a window is longer than the model's context, or a loss or an activation is not finite.
     """
-    from tqdm import tqdm
-
     count, length = windows.tokens.shape
-    context = int(model.bridge.cfg.n_ctx)
-    if length > context:
+    if length > model.context:
         raise RaretokError(
-            f"windows of {length} tokens do not fit {model.entry.name}'s context of {context}: use shorter ones"
+            f"windows of {length} tokens do not fit {model.entry.name}'s context of {model.context}: use shorter ones"
         )
     used = np.arange(SKIP, length - 1)
     readout = model.readout
-    batch = max(1, BUDGET_BYTES // (4 * length * readout.vocab))
     activation = torch.empty(count * len(used), readout.neurons, dtype=readout.w_out.dtype)
     residual = torch.empty(count * len(used), readout.w_out.shape[1], dtype=readout.w_out.dtype)
     loss = torch.empty(count * len(used), dtype=torch.float64)
     with tqdm(total=count, desc="forward pass", unit="window", disable=None if progress else True) as bar:
-        for start in range(0, count, batch):
-            ids = torch.from_numpy(windows.tokens[start : start + batch].astype(np.int64)).to(model.device)
-            logits, cache = forward(model, ids)
-            rows = slice(start * len(used), (start + len(ids)) * len(used))
-            activation[rows] = cache[f"blocks.{model.layer}.mlp.hook_post"][:, SKIP:-1].flatten(0, 1).cpu()
-            residual[rows] = cache[f"blocks.{model.layer}.hook_resid_post"][:, SKIP:-1].flatten(0, 1).cpu()
-            kept = logits[:, SKIP:-1].flatten(0, 1)
-            target = ids[:, SKIP + 1 :].flatten()
-            loss[rows] = torch.nn.functional.cross_entropy(kept, target, reduction="none").cpu().double()
+        for part in batches(windows.tokens):
+            ids = torch.from_numpy(windows.tokens[part].astype(np.int64)).to(model.device)
+            activations, stream = (x[:, SKIP:-1].flatten(0, 1) for x in forward(model, ids))
+            rows = slice(part.start * len(used), part.stop * len(used))
+            activation[rows], residual[rows] = activations.cpu(), stream.cpu()
+            loss[rows] = readout.losses(stream, ids[:, SKIP + 1 :].flatten()).cpu().double()
             bar.update(len(ids))
     if not (loss.isfinite().all() and activation.isfinite().all()):
         raise RaretokError(f"{model.entry.name} gives NaN or infinite losses or activations: its weights are damaged")

@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from raretok.code import digest_of
 from raretok.data import packages as embedded
 from raretok.errors import RaretokError
 from raretok.model import hub
+from raretok.model.architecture import Layout, find, layout_of, mlp_inputs
 from raretok.model.checkpoint import read_settings, read_tokenizer, read_weights
-from raretok.model.readout import Readout, check_readout, extract_readout, mlp_inputs
+from raretok.model.readout import Readout, check_readout, extract_readout
 from raretok.model.registry import ModelEntry, find_model
 from raretok.store import Store
 
@@ -32,33 +34,53 @@ TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "s
 class LoadedModel:
     """A model that is ready to be measured.
 
-    It holds a TransformerBridge, its tokenizer, its checked readout with the error of that check, the last MLP's input
-    weights by name, and the number of parameters.
+    It holds the causal language model of transformers (``network``), the layout of its family, its tokenizer, its
+    checked readout with the error of that check, and the last MLP's input weights by name.
     """
 
     entry: ModelEntry
-    bridge: Any
+    network: Any
+    layout: Layout
     tokenizer: Any
     readout: Readout
     readout_error: float
     inputs: dict[str, Tensor]
-    parameters: int
+
+    @property
+    def blocks(self) -> Any:
+        """The blocks, in order."""
+        return find(self.network, self.layout.blocks)
 
     @property
     def layer(self) -> int:
         """Index of the last block."""
-        return int(self.bridge.cfg.n_layers) - 1
+        return len(self.blocks) - 1
+
+    @property
+    def heads(self) -> int:
+        """Number of attention heads in a layer."""
+        return int(self.network.config.num_attention_heads)
+
+    @property
+    def context(self) -> int:
+        """Largest number of tokens in a window."""
+        return int(self.network.config.max_position_embeddings)
+
+    @property
+    def parallel(self) -> bool:
+        """Whether attention and MLP of a block read the same stream, so that neither reaches the other."""
+        return bool(getattr(self.network.config, "use_parallel_residual", False))
 
     @property
     def architecture(self) -> str:
         """The family of the model, as ``transformers`` names it."""
-        return str(self.bridge.original_model.config.model_type)
+        return str(self.network.config.model_type)
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """Numbers of parameters, layers, residual-stream dimensions, neurons in the last MLP, and token types."""
-        layers, r = int(self.bridge.cfg.n_layers), self.readout
-        return self.parameters, layers, r.w_out.shape[1], r.neurons, r.vocab
+        parameters, r = sum(p.numel() for p in self.network.parameters()), self.readout
+        return parameters, len(self.blocks), r.w_out.shape[1], r.neurons, r.vocab
 
     @property
     def device(self) -> torch.device:
@@ -226,38 +248,51 @@ def wrap_model(entry: ModelEntry, model: Any, tokenizer: Any, device: str = "aut
     return _wrap(entry, copy.deepcopy(model), tokenizer, device, torch.float32)
 
 
-def _wrap(entry: ModelEntry, model: Any, tokenizer: Any, device: str, dtype: torch.dtype) -> LoadedModel:
-    from transformer_lens.model_bridge import TransformerBridge
-
-    model = model.to(device=pick_device(device), dtype=dtype).eval().requires_grad_(False)
+def _wrap(entry: ModelEntry, network: Any, tokenizer: Any, device: str, dtype: torch.dtype) -> LoadedModel:
+    network = network.to(device=pick_device(device), dtype=dtype).eval().requires_grad_(False)
     if dtype == torch.float64:
-        _keep_float64(model)
-    readout, inputs = extract_readout(model), mlp_inputs(model)
-    parameters = sum(p.numel() for p in model.parameters())  # before the bridge duplicates some
-    bridge = TransformerBridge.boot_transformers(
-        model.config._name_or_path or entry.name,
-        hf_model=model,
-        tokenizer=tokenizer,
-        dtype=dtype,
-        device=readout.w_out.device,
-    )
-    loaded = LoadedModel(entry, bridge, tokenizer, readout, 0.0, inputs, parameters)
+        _keep_float64(network)
+    readout, layout = extract_readout(network), layout_of(network)
+    assert layout
+    inputs = mlp_inputs(find(network, layout.blocks)[-1], layout)
+    loaded = LoadedModel(entry, network, layout, tokenizer, readout, 0.0, inputs)
     return replace(loaded, readout_error=_self_check(loaded))
 
 
 def _self_check(model: LoadedModel) -> float:
     ids = torch.arange(64, device=model.device).reshape(2, 32) * 7 % min(model.readout.vocab, len(model.tokenizer))
-    logits, cache = forward(model, ids)
-    residual = cache[f"blocks.{model.layer}.hook_resid_post"]
+    with torch.inference_mode():
+        logits = model.network(ids, use_cache=False).logits
+    _, residual = forward(model, ids)
     return check_readout(model.readout, residual.flatten(0, 1), logits.flatten(0, 1), model.entry.name)
 
 
-def forward(model: LoadedModel, ids: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Run one forward pass; returns the logits, and the two activations that a study needs by hook name."""
-    names = {f"blocks.{model.layer}.mlp.hook_post", f"blocks.{model.layer}.hook_resid_post"}
-    with torch.inference_mode():
-        logits, cache = model.bridge.run_with_cache(ids, names_filter=lambda n: n in names)
-    return logits, {name: cache[name] for name in names}
+def forward(
+    model: LoadedModel, ids: Int[Tensor, "window position"]
+) -> tuple[Float[Tensor, "window position neuron"], Float[Tensor, "window position d_model"]]:
+    """Run the model without its unembedding.
+
+    Returns the activations of the last MLP's neurons and the residual stream after the last block.
+    """
+    kept: dict[str, Tensor] = {}
+    block = model.blocks[-1]
+    handles = (
+        find(block, model.layout.mlp_out).register_forward_pre_hook(lambda m, args: kept.update(activation=args[0])),
+        block.register_forward_hook(lambda m, args, output: kept.update(residual=stream_of(output))),
+    )
+    try:
+        with torch.inference_mode():
+            model.network.base_model(ids, use_cache=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return kept["activation"], kept["residual"]
+
+
+def stream_of(output: Any) -> Tensor:
+    """The residual stream in what a block returns."""
+    stream: Tensor = output[0] if isinstance(output, tuple) else output
+    return stream
 
 
 def _keep_float64(model: torch.nn.Module) -> None:

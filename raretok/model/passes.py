@@ -17,11 +17,12 @@ from numpy import ndarray
 from torch import Tensor
 
 from raretok.errors import NotApplicable, RaretokError
-from raretok.model.load import LoadedModel
+from raretok.model.architecture import find
+from raretok.model.load import LoadedModel, stream_of
 from raretok.model.trace import SKIP
 
-BATCH_TOKENS = 1024
-"""Approximate number of tokens in the windows that are processed at a time."""
+BATCH_TOKENS, GRAPH_TOKENS = 1024, 512
+"""Approximate number of tokens in the windows that are processed at a time, without and with gradients."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +46,13 @@ def layers_reaching(model: LoadedModel) -> int:
     Raises:
         NotApplicable: if there is no such layer.
     """
-    layers = model.layer + (0 if _parallel(model) else 1)
+    layers = model.layer + (0 if model.parallel else 1)
     if not layers:
         raise NotApplicable(
             f"no attention head of {model.entry.name} can reach its last MLP: it has one layer, and its blocks are "
             "parallel"
         )
     return layers
-
-
-def _parallel(model: LoadedModel) -> bool:
-    return bool(getattr(model.bridge.cfg, "parallel_attn_mlp", False))
 
 
 def run_pass(model: LoadedModel, tokens: Int[ndarray, "window position"], graph: bool = False) -> Pass:
@@ -77,67 +74,82 @@ def run_pass(model: LoadedModel, tokens: Int[ndarray, "window position"], graph:
         return hook
 
     def keep(into: list[Any], k: int) -> Callable[..., None]:
-        return lambda module, args, output: into.__setitem__(k, output)
+        return lambda module, args: into.__setitem__(k, args[0])
 
     handles = []
-    for k, block in enumerate(model.bridge.blocks):
+    for k, block in enumerate(model.blocks):
         handles += [
             block.register_forward_pre_hook(enter(k), with_kwargs=True),
-            block.attn.o.hook_in.register_forward_hook(keep(heads, k)),
-            block.mlp.out.hook_in.register_forward_hook(keep(neurons, k)),
+            find(block, model.layout.attention_out).register_forward_pre_hook(keep(heads, k)),
+            find(block, model.layout.mlp_out).register_forward_pre_hook(keep(neurons, k)),
         ]
-    handles.append(model.bridge.blocks[-1].register_forward_hook(lambda m, a, out: after.append(_stream(out))))
+    handles.append(model.blocks[-1].register_forward_hook(lambda m, a, out: after.append(stream_of(out))))
     try:
         with torch.enable_grad() if graph else torch.inference_mode():
-            model.bridge(ids, use_cache=False)
+            model.network.base_model(ids, use_cache=False)
     finally:
         for handle in handles:
             handle.remove()
     return Pass(inputs, options, heads, neurons, after[0])
 
 
-def _stream(output: Any) -> Tensor:
-    return output[0] if isinstance(output, tuple) else output
-
-
 @contextmanager
-def _replaced(point: Any, columns: slice | Sequence[int], value: Tensor) -> Iterator[None]:
-    """Within this context, some columns of the tensor at a hook point are replaced from position ``SKIP`` on."""
+def _replaced(matrix: Any, sets: Sequence[Sequence[int]], value: Tensor) -> Iterator[None]:
+    """Within this context, some columns of a matrix's input are replaced from position ``SKIP`` on.
 
-    def replace(module: Any, args: Any, output: Tensor) -> Tensor:
-        output = output.clone()
-        output[:, SKIP:, columns] = value[columns]
-        return output
+    The batch holds one copy of the windows for each of the ``sets`` of columns.
+    """
 
-    handle = point.register_forward_hook(replace)
+    def replace(module: Any, args: Any) -> tuple[Tensor, ...]:
+        x = args[0].clone()
+        for columns, part in zip(sets, x.chunk(len(sets)), strict=True):
+            index = torch.tensor(columns).to(x.device)
+            part[:, SKIP:, index] = value[index]
+        return (x, *args[1:])
+
+    handle = matrix.register_forward_pre_hook(replace)
     try:
         yield
     finally:
         handle.remove()
 
 
-def _go_on(model: LoadedModel, base: Pass, layer: int) -> tuple[Tensor, Tensor]:
-    """Resume the pass at a block.
+def _go_on(model: LoadedModel, base: Pass, layer: int, copies: int) -> tuple[Tensor, Tensor]:
+    """Resume the pass at a block, with several copies of the windows.
 
     Returns the input of the last MLP's output matrix, and the residual stream after the last block.
     """
     kept: list[Tensor] = []
-    blocks = model.bridge.blocks
-    handle = blocks[-1].mlp.out.hook_in.register_forward_hook(lambda m, a, out: kept.append(out))
+    out = find(model.blocks[-1], model.layout.mlp_out)
+    handle = out.register_forward_pre_hook(lambda m, args: kept.append(args[0]))
+    windows = len(base.inputs[layer])
     try:
         with torch.inference_mode():
-            x = base.inputs[layer]
-            for k in range(layer, len(blocks)):
-                x = _stream(blocks[k](x, **base.options[k]))
+            x = base.inputs[layer].repeat(copies, 1, 1)
+            for k in range(layer, model.layer + 1):
+                x = stream_of(model.blocks[k](x, **_repeated(base.options[k], windows, copies)))
     finally:
         handle.remove()
     return kept[0], x
 
 
+def _repeated(option: Any, windows: int, copies: int) -> Any:
+    """An option of a block, such as its mask or positions, for several copies of the windows."""
+    if isinstance(option, dict):
+        return {name: _repeated(x, windows, copies) for name, x in option.items()}
+    if isinstance(option, tuple):
+        return tuple(_repeated(x, windows, copies) for x in option)
+    if isinstance(option, Tensor) and option.ndim > 1 and len(option) % windows == 0 and len(option) > 1:
+        return option.repeat(copies, *[1] * (option.ndim - 1))
+    return option
+
+
 def ablate_heads(
-    model: LoadedModel, base: Pass, layer: int, heads: Sequence[int], mean: Float[Tensor, " width"]
-) -> Float[Tensor, "window position neuron"]:
-    """The input of the last MLP's output matrix when the outputs of some heads of a layer are replaced by their mean.
+    model: LoadedModel, base: Pass, layer: int, sets: Sequence[Sequence[int]], mean: Float[Tensor, " width"]
+) -> Float[Tensor, "set window position neuron"]:
+    """The input of the last MLP's output matrix when the outputs of each set of heads are replaced by their mean.
+
+    The heads are of one layer, and all sets share one pass.
 
     Raises:
         RaretokError: if the layer's heads cannot reach the last MLP.
@@ -147,36 +159,48 @@ def ablate_heads(
             f"heads of layer {layer} cannot reach the last MLP of {model.entry.name}: its blocks are parallel, "
             f"choose a layer before {layer}"
         )
-    width = len(mean) // int(model.bridge.cfg.n_heads)
-    columns = [c for h in heads for c in range(h * width, (h + 1) * width)]
-    with _replaced(model.bridge.blocks[layer].attn.o.hook_in, columns, mean):
-        return _go_on(model, base, layer)[0]
+    width = len(mean) // model.heads
+    columns = [[c for h in heads for c in range(h * width, (h + 1) * width)] for heads in sets]
+    with _replaced(find(model.blocks[layer], model.layout.attention_out), columns, mean):
+        return torch.stack(_go_on(model, base, layer, len(sets))[0].chunk(len(sets)))
 
 
 def ablate_neuron(
     model: LoadedModel, base: Pass, layer: int, neuron: int, mean: Float[Tensor, " neuron"]
 ) -> Float[Tensor, "window position d_model"]:
     """The residual stream after the last block when a neuron of any layer is replaced by its mean."""
-    with _replaced(model.bridge.blocks[layer].mlp.out.hook_in, [neuron], mean):
-        return _go_on(model, base, layer)[1]
+    with _replaced(find(model.blocks[layer], model.layout.mlp_out), [[neuron]], mean):
+        return _go_on(model, base, layer, 1)[1]
 
 
-def batches(tokens: Int[ndarray, "window position"]) -> list[slice]:
-    """Slices of the windows that are processed at a time."""
-    step = max(1, BATCH_TOKENS // tokens.shape[1])
+def batches(tokens: Int[ndarray, "window position"], most: int = BATCH_TOKENS) -> list[slice]:
+    """Slices of the windows, with about ``most`` tokens each, that are processed at a time."""
+    step = max(1, most // tokens.shape[1])
     return [slice(k, min(k + step, len(tokens))) for k in range(0, len(tokens), step)]
 
 
-def mean_inputs(
-    model: LoadedModel, tokens: Int[ndarray, "window position"], what: str
-) -> list[Float[Tensor, " width"]]:
-    """Mean over the used positions of the inputs of each layer's output matrix of attention or MLP.
+@contextmanager
+def summed_inputs(model: LoadedModel) -> Iterator[dict[str, list[Tensor]]]:
+    """Within this context, the inputs of output matrices are summed over the used positions of every pass.
 
-    ``what`` selects the attention (``heads``) or the MLP (``neurons``).
+    Yields the sums by layer in float64: of the attentions' output matrices (``heads``) and of the MLPs' (``neurons``).
     """
-    sums: list[Tensor] = []
-    for rows in batches(tokens):
-        batch_sums = [x[:, SKIP:-1].double().sum((0, 1)) for x in getattr(run_pass(model, tokens[rows]), what)]
-        sums = [a + b for a, b in zip(sums, batch_sums, strict=True)] if sums else batch_sums
-    count = len(tokens) * (tokens.shape[1] - 1 - SKIP)
-    return [(s / count).float() for s in sums]
+    matrices = {"heads": model.layout.attention_out, "neurons": model.layout.mlp_out}
+    sums: dict[str, list[Any]] = {name: [0.0] * (model.layer + 1) for name in matrices}
+
+    def add(name: str, k: int) -> Callable[..., None]:
+        def hook(module: Any, args: Any) -> None:
+            sums[name][k] = sums[name][k] + args[0][:, SKIP:-1].sum(1).double().sum(0)
+
+        return hook
+
+    handles = [
+        find(block, path).register_forward_pre_hook(add(name, k))
+        for k, block in enumerate(model.blocks)
+        for name, path in matrices.items()
+    ]
+    try:
+        yield sums
+    finally:
+        for handle in handles:
+            handle.remove()

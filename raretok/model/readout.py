@@ -1,17 +1,21 @@
 """The readout: the five tensors between the last MLP's neurons and the logits, extracted from a model and checked.
 
-Everything the package knows about architectures is in this file (following tuned-lens). A model whose final layers are
-not of the supported form is rejected by name; a model that only appears to be of that form fails the self-check.
+A model whose final layers are not of the supported form is rejected by name; a model that only appears to be of that
+form fails the self-check.
 """
 
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from raretok.errors import RaretokError
+from raretok.model.architecture import find, layout_of, rows_of
+
+LOGIT_BYTES = 1 << 26
+"""Size to which the logits held at a time are limited."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +67,11 @@ class Readout:
         normed = self.centre(residual) / self.scale(residual)[:, None] * self.gain
         return normed @ self.unembed + self.constant
 
-
-# Paths of the blocks, the MLP's output matrix within a block, and the final norm in the common families of decoders.
-_LAYOUTS = (
-    ("transformer.h", "mlp.c_proj", "transformer.ln_f"),  # GPT-2
-    ("gpt_neox.layers", "mlp.dense_4h_to_h", "gpt_neox.final_layer_norm"),  # GPT-NeoX, Pythia
-    ("model.layers", "mlp.down_proj", "model.norm"),  # LLaMA, SmolLM2, Mistral, Qwen, OLMo
-)
-_INPUTS = {"mlp.c_fc": "W_in", "mlp.dense_h_to_4h": "W_in", "mlp.up_proj": "W_up", "mlp.gate_proj": "W_gate"}
+    def losses(self, residual: Float[Tensor, "row d_model"], target: Int[Tensor, " row"]) -> Float[Tensor, " row"]:
+        """Cross-entropy of the targets in nats, a few rows at a time."""
+        few = max(1, LOGIT_BYTES // (self.vocab * residual.element_size()))
+        parts = zip(torch.split(residual, few), torch.split(target, few), strict=True)
+        return torch.cat([nn.functional.cross_entropy(self.logits(r), t, reduction="none") for r, t in parts])
 
 
 def extract_readout(model: nn.Module) -> Readout:
@@ -82,25 +83,23 @@ def extract_readout(model: nn.Module) -> Readout:
     config = model.config
     name = type(model).__name__
     _refuse_unsupported(name, config)
-    layout = next((paths for paths in _LAYOUTS if _get(model, paths[0]) is not None), None)
+    layout = layout_of(model)
     if layout is None:
         raise RaretokError(f"{name} is not supported: its blocks are not where GPT-2, GPT-NeoX or LLaMA keep them")
-    blocks_path, out_path, norm_path = layout
-    block, norm = _get(model, blocks_path)[-1], _get(model, norm_path)
+    block, norm = find(model, layout.blocks)[-1], find(model, layout.final_norm)
     head = model.get_output_embeddings()  # type: ignore[operator]
-    out = _get(block, out_path)
+    out = find(block, layout.mlp_out)
     if out is None:
-        raise RaretokError(f"{name} is not supported: its last block has no {out_path} (mixture of experts?)")
+        raise RaretokError(f"{name} is not supported: its last block has no {layout.mlp_out} (mixture of experts?)")
     for extra in ("post_feedforward_layernorm", "post_mlp_layernorm"):
         if hasattr(block, extra):
             raise RaretokError(f"{name} is not supported: its MLP is followed by a norm ({extra})")
     if norm is None or head is None:
         raise RaretokError(f"{name} is not supported: it has no final norm or no unembedding")
     rms = "RMS" in type(norm).__name__
-    # Conv1D (GPT-2) stores [neuron, d_model], Linear [d_model, neuron]; a norm without weights (OLMo) has gain 1.
-    w_out = out.weight if type(out).__name__ == "Conv1D" else out.weight.T
+    w_out = rows_of(out).T
     d_model = w_out.shape[1]
-    gain = getattr(norm, "weight", None)
+    gain = getattr(norm, "weight", None)  # A norm without weights (OLMo) has gain 1.
     bias = getattr(norm, "bias", None)
     eps = next((float(getattr(norm, n)) for n in ("variance_epsilon", "eps") if hasattr(norm, n)), None)
     if eps is None and type(norm).__name__ == "OlmoLayerNorm":
@@ -123,25 +122,6 @@ def extract_readout(model: nn.Module) -> Readout:
                 f"{name} has NaN or infinite values in {field}: the checkpoint is damaged, fetch it again"
             )
     return readout
-
-
-def mlp_inputs(model: nn.Module) -> dict[str, Float[Tensor, "neuron d_model"]]:
-    """The last MLP's input weights, one row per neuron: ``W_in``, or ``W_up`` and ``W_gate`` in a gated MLP."""
-    block = next(b for b in (_get(model, paths[0]) for paths in _LAYOUTS) if b is not None)[-1]
-    layers = [(name, _get(block, path)) for path, name in _INPUTS.items()]
-    return {
-        name: (layer.weight.T if type(layer).__name__ == "Conv1D" else layer.weight).detach()
-        for name, layer in layers
-        if layer is not None
-    }
-
-
-def _get(module: Any, path: str) -> Any:
-    for part in path.split("."):
-        module = getattr(module, part, None)
-        if module is None:
-            return None
-    return module
 
 
 def _refuse_unsupported(name: str, config: Any) -> None:

@@ -10,7 +10,6 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -135,7 +134,7 @@ def _train(recipe: Recipe, seed: int, out: Path, device: torch.device, stop: int
                 log.add(
                     step=step,
                     tokens=step * tokens,
-                    held_out=held_out_loss(lambda x: model(x).logits, held_out, recipe.context),
+                    held_out=held_out_loss(model, held_out, recipe.context),
                 )
             if step >= stop:
                 _save_state(out / "state.safetensors", identity, step, model, optimizer)
@@ -175,15 +174,12 @@ def held_out_tokens(tokenizer: Any, recipe: Recipe) -> Tensor:
 
 
 @torch.inference_mode()
-def held_out_loss(logits_of: Callable[[Tensor], Tensor], ids: Tensor, context: int) -> float:
-    """Mean loss in nats per token over ``ids`` [token], in windows of ``context`` tokens.
-
-    ``logits_of`` maps ids [window, token] to logits [window, token, vocab].
-    """
+def held_out_loss(model: Any, ids: Tensor, context: int) -> float:
+    """Mean loss in nats per token of a causal language model over ``ids`` [token], in windows of ``context`` tokens."""
     inputs, targets = ids[:-1].reshape(-1, context), ids[1:].reshape(-1, context)
     total = 0.0
     for x, y in zip(torch.split(inputs, 32), torch.split(targets, 32), strict=True):
-        total += float(torch.nn.functional.cross_entropy(logits_of(x).flatten(0, 1), y.flatten(), reduction="sum"))
+        total += float(torch.nn.functional.cross_entropy(model(x).logits.flatten(0, 1), y.flatten(), reduction="sum"))
     return total / targets.numel()
 
 

@@ -80,7 +80,7 @@ def sample_table(name: str, steps: tuple[int, ...], prompt: str, tokens: int = 4
         generator = torch.Generator().manual_seed(seed)
         with torch.inference_mode():
             for _ in range(tokens):
-                logits = model.bridge(torch.tensor([ids]))[0, -1]
+                logits = model.network(torch.tensor([ids]), use_cache=False).logits[0, -1]
                 ids.append(int(torch.multinomial((logits / 0.8).softmax(0), 1, generator=generator)))
         rows.append({"step": step, "text": model.tokenizer.decode(ids[1:], skip_special_tokens=True)})
     return pd.DataFrame(rows)

@@ -68,7 +68,7 @@ def _loss(entry: ModelEntry, step: int) -> Check:
     log = [json.loads(line) for line in (Path(entry.source) / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     kept = next(r["held_out"] for r in log if r["step"] == step and "held_out" in r)
     recipe, model = RECIPES[entry.recipe or ""], load_model(entry.name, step, "cpu")
-    again = held_out_loss(model.bridge, held_out_tokens(model.tokenizer, recipe), recipe.context)
+    again = held_out_loss(model.network, held_out_tokens(model.tokenizer, recipe), recipe.context)
     return Check(f"held-out loss of {entry.name} @ {step}", abs(again - kept), KEPT)
 
 

@@ -100,12 +100,11 @@ def test_folding_the_gain_into_the_unembedding_changes_nothing(case):
 def test_a_group_of_one_is_a_neuron_and_of_none_is_nothing(case):
     readout, residual, delta, target, _ = case
     attribution = logit_attribution(readout, residual)
-    single = tile_effects(attribution, residual, delta, target)
+    single, base = tile_effects(attribution, residual, delta, target), baseline(attribution, residual, target)
     for i in range(readout.neurons):
-        one = joint_effects(attribution, residual, delta[:, [i]], target, torch.tensor([i]))
+        one, none = joint_effects(attribution, base, delta[:, [i]] @ readout.w_out[[i]], (1.0, 0.0))
         assert torch.allclose(one, single[:, i], atol=1e-10, rtol=1e-10)
-    none = joint_effects(attribution, residual, delta[:, :0], target, torch.tensor([], dtype=torch.long))
-    assert (none.abs() < 1e-13).all()
+        assert (none.abs() < 1e-13).all()
 
 
 @DRAWN

@@ -17,7 +17,7 @@ def verdicts() -> pd.DataFrame:
     weight = rng.integers(3, 9, (40, 2)).astype(float)
     strength = rng.lognormal(0, 1, (30, 1, 1, 1)) * rng.lognormal(0, 0.3, (30, 40, 2, NEURONS))
     heads = strength * weight[None, :, :, None]
-    real = HeadEffects(heads, heads.reshape(5, 6, 40, 2, NEURONS).sum(1), weight)
+    real = HeadEffects.of_every_head(heads, heads.reshape(5, 6, 40, 2, NEURONS).sum(1), weight)
     return verdicts_on_room("routing", real)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import ARCHITECTURES
 
-from raretok.ablation import ablate_group
+from raretok.ablation import ablate_group, make_engine
 from raretok.findings import intervention
 
 
@@ -14,7 +14,8 @@ def ablation_of(traced, architecture: str) -> intervention.GroupAblation:
     model, _, trace, mean = traced(architecture, torch.float64, 8)
     weights = np.zeros((3, len(trace)))
     weights[np.arange(len(trace)) % 3, np.arange(len(trace))] = 1.0 + np.arange(len(trace)) % 2
-    return intervention.GroupAblation(model.readout, trace, mean, weights)
+    engine = make_engine(model.readout, 1e-4, len(trace), trace.residual)
+    return intervention.GroupAblation(engine, trace, mean, weights)
 
 
 def losses(ablation, residual):
@@ -34,8 +35,9 @@ def test_joint_effects_are_those_of_the_moved_stream(traced, architecture):
         ablation.ablated(members), ablate_group(ablation.readout, trace, members.tolist(), ablation.mean), atol=1e-9
     )
     doubled = trace.residual + trace.activation[:, members] @ ablation.readout.w_out[members]
-    np.testing.assert_allclose(ablation.scaled(members, 2.0), losses(ablation, doubled) - before, atol=1e-9)
-    np.testing.assert_allclose(ablation.scaled(members, 1.0), 0, atol=1e-12)
+    twice, same = ablation.scaled(members, (2.0, 1.0))
+    np.testing.assert_allclose(twice, losses(ablation, doubled) - before, atol=1e-9)
+    np.testing.assert_allclose(same, 0, atol=1e-12)
 
 
 def test_greedy_choice_is_that_of_brute_force(traced):

@@ -5,7 +5,6 @@ import pandas as pd
 
 from raretok.findings import routing
 from raretok.findings.groups import Group
-from raretok.stats.rankcurve import gini
 
 LAYERS, HEADS, WINDOWS, NEURONS = 5, 6, 40, 60
 
@@ -20,7 +19,7 @@ def made(seed: int, routed: bool) -> routing.HeadEffects:
     noise = np.exp(0.2 * rng.standard_normal((LAYERS * HEADS, WINDOWS, 2, NEURONS)))
     heads = strength[:, None, :, None] * weight[None, :, :, None] * noise
     whole = 3 * heads.reshape(LAYERS, HEADS, WINDOWS, 2, NEURONS).max(1)
-    return routing.HeadEffects(heads, whole, weight)
+    return routing.HeadEffects.of_every_head(heads, whole, weight)
 
 
 def table(seed: int, routed: bool) -> pd.DataFrame:
@@ -42,21 +41,54 @@ def test_the_same_heads_are_called_so_and_other_heads_are_not():
 
 def test_statistics_by_hand():
     heads = np.array([[[1.0, 4.0], [2.0, 3.0], [3.0, 2.0], [4.0, 1.0]]])
-    found = routing._statistics(heads, np.array([[[6.0, 8.0], [8.0, 6.0]]]))
-    assert found["similarity"][0] == -1
+    data = routing.HeadEffects.of_every_head(np.zeros((4, 1, 2, 1)), np.zeros((2, 1, 2, 1)), np.ones((1, 2)))
+    found = routing._statistics(data, heads, np.array([[[6.0, 8.0], [8.0, 6.0]]]))
+    np.testing.assert_allclose(found["similarity"][0], -1)
     np.testing.assert_allclose(found["gini_difference"], 0, atol=1e-15)
     np.testing.assert_allclose(found["median_head"], 2.5)
     layers = np.array([[6 / 2, 8 / 4], [8 / 4, 6 / 2]])
     np.testing.assert_allclose(found["ratio"], np.median(layers.mean(1)))
-    np.testing.assert_allclose(
-        found["average_ratio"], np.median([np.mean([6 / 1.5, 8 / 3.5]), np.mean([8 / 3.5, 6 / 1.5])])
-    )
+    np.testing.assert_allclose(found["average_ratio"], np.median([(6 + 8) / 2 / 2.5, (8 + 6) / 2 / 2.5]))
 
 
-def test_gini_by_hand():
-    np.testing.assert_allclose(
-        gini(np.array([[1.0, 1, 1, 1], [0, 0, 0, 1], [1, 3, 0, 0]])), [0, 0.75, (2 * (1 * 3 + 3 * 4) / (4 * 4) - 5 / 4)]
-    )
+def test_a_sample_of_the_heads_has_the_statistics_of_all():
+    rng = np.random.default_rng(5)
+    layers, by_layer = 20, 10
+    strength = np.exp(rng.standard_normal((layers * by_layer, 2)) * 0.3 + rng.standard_normal((layers * by_layer, 1)))
+    whole = 3 * strength.reshape(layers, by_layer, 2).max(1)
+    weight, members = np.ones((1, 2)), np.arange(1)
+    everything = routing.HeadEffects.of_every_head(strength[:, None, :, None], whole[:, None, :, None], weight)
+    truth = routing._of_groups(everything, members[None])
+    index = np.arange(len(strength))
+    noisy = strength * np.exp(0.4 * rng.standard_normal(strength.shape))
+    screened = pd.DataFrame({"layer": index // by_layer, "head": index % by_layer})
+    screened = screened.assign(rare=noisy[:, 0], common=noisy[:, 1])
+    found = {name: [] for name in routing.STATISTICS}
+    for seed in range(60):
+        chosen = routing.choose(screened, False, np.random.default_rng(seed))
+        assert chosen.represents.sum() == len(strength)
+        assert len(np.unique(chosen.head)) == len(chosen.head) <= 2 + 16 + 5 + 16
+        part = routing.HeadEffects(
+            strength[chosen.head][:, None, :, None], whole[chosen.layer][:, None, :, None], weight, chosen, by_layer
+        )
+        for name, value in routing._of_groups(part, members[None]).items():
+            found[name].append(value[0])
+    for name in ("similarity", "gini_rare", "gini_common", "median_head"):
+        assert abs(np.mean(found[name]) - truth[name][0]) < 0.12 * truth[name][0], name
+    assert 2.6 < np.mean(found["ratio"]) < 3.8  # The screen may miss a layer's strongest head.
+    every = routing.choose(screened, True, rng)
+    np.testing.assert_array_equal(every.head, index)
+
+
+def test_the_screen_chooses_the_strongest_and_the_most_specific_heads():
+    index = np.arange(120)
+    screened = pd.DataFrame({"layer": index // 6, "head": index % 6, "rare": 1.0, "common": 1.0})
+    screened.loc[7, "rare"], screened.loc[90, "common"] = 9.0, 8.0
+    screened.loc[20:34, "rare"] = 2.0
+    chosen = routing.choose(screened, False, np.random.default_rng(0))
+    certain = set(chosen.head[chosen.represents == 1].tolist())
+    assert {7, 90, *range(20, 35)} <= certain
+    assert set(chosen.layer.tolist()) == {0, 5, 10, 14, 19}
 
 
 def test_heads_layers_and_screen_have_the_influences():
@@ -71,9 +103,13 @@ def test_heads_layers_and_screen_have_the_influences():
     assert heads[["layer", "head"]].drop_duplicates().shape[0] == LAYERS * HEADS
     rare = layers[layers["band"] == "rare"]
     np.testing.assert_allclose(rare["strongest"], whole[:, 0].reshape(LAYERS, HEADS).max(1))
-    squares = (whole[:, None, :] ** 2) * data.weight * len(members)
-    screened = routing.screened(data, members, squares)
-    np.testing.assert_allclose(screened["screened"], screened["ablated"])
+    np.testing.assert_allclose(rare["average"], whole[:, 0].mean())
+    twice = heads[["layer", "head"]].assign(rare=2 * whole[:, 0], common=2 * whole[:, 1])
+    screen = routing.screen(twice, heads)
+    np.testing.assert_allclose(screen["screened"], 2 * screen["ablated"])
+    error = routing.screen_error(screen)
+    assert error["band"].tolist() == ["rare", "common"]
+    np.testing.assert_allclose(error[["spearman", "factor"]], 1)
 
 
 def test_a_band_without_positions_gives_no_statistics():
@@ -82,5 +118,5 @@ def test_a_band_without_positions_gives_no_statistics():
     empty[:, 0] = 0
     heads, layers = data.of(np.arange(5))
     one = np.ones((1, WINDOWS))
-    found = routing._statistics(routing._means(heads, empty, one), routing._means(layers, empty, one))
+    found = routing._statistics(data, routing._means(heads, empty, one), routing._means(layers, empty, one))
     assert all(np.isnan(x).all() for x in found.values())

@@ -130,7 +130,7 @@ def test_input_weights_are_what_the_neurons_read(models, architecture, layers):
     model = load_model(str(models[architecture]), device="cpu")
     assert set(model.inputs) == set(layers)
     x = torch.randn(5, model.readout.w_out.shape[1])
-    last = [m for n, m in model.bridge.original_model.named_modules() if n.endswith(".mlp")][-1]
+    last = [m for n, m in model.network.named_modules() if n.endswith(".mlp")][-1]
     for name, layer in layers.items():
         module = getattr(last, layer)
         assert torch.allclose(x @ model.inputs[name].T, module(x) - module(x * 0), atol=1e-5)

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM, MixtralConfig, MixtralForCausalLM
 
 from raretok import RaretokError
-from raretok.model.load import load_model, model_digest
+from raretok.model.load import forward, load_model, model_digest
 from raretok.model.readout import check_readout, extract_readout
 from raretok.model.registry import MODELS, PYTHIA_STEPS, find_model
 
@@ -20,7 +20,12 @@ def test_readout_reproduces_the_models_logits(models, architecture):
     truth = plain(ids).logits
     loaded = load_model(str(models[architecture]), device="cpu")
     assert loaded.readout_error < 1e-4
-    assert (loaded.bridge(ids) - truth).abs().max() < 1e-5
+    activation, residual = forward(loaded, ids)
+    found = loaded.readout.logits(residual.flatten(0, 1)).reshape(truth.shape)
+    assert (found - truth).abs().max() < 1e-5
+    assert activation.shape == (2, 20, loaded.readout.neurons)
+    losses = loaded.readout.losses(residual[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+    assert losses.mean() == pytest.approx(float(plain(ids, labels=ids).loss), abs=1e-5)
 
 
 @pytest.mark.parametrize("field", ["gain", "unembed", "eps"])

@@ -60,7 +60,7 @@ def test_blocks_that_are_elsewhere_are_told():
 
 def test_a_loss_that_is_no_number_is_told(models):
     model = load_model(str(models["gpt2"]), device="cpu")
-    for parameter in model.bridge.parameters():
+    for parameter in model.network.parameters():
         parameter.data.fill_(float("nan"))
     with pytest.raises(RaretokError, match="gpt2 gives NaN or infinite losses or activations: its weights are damaged"):
         run_trace(model, windows_of(2))

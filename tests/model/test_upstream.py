@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from raretok import RaretokError
 from raretok.ablation.reference import hooked_effects
 from raretok.model import passes, upstream
-from raretok.model.load import _keep_float64, load_model
+from raretok.model.load import _keep_float64, forward, load_model
 from raretok.model.trace import SKIP
 
 PATHS = {
@@ -23,7 +23,7 @@ HEAD_LAYERS = [("gpt2", 0), ("gpt2", 1), ("gpt_neox", 0), ("llama", 0), ("llama"
 
 
 class Plain:
-    """The model without a bridge: what enters a matrix is moved by a hook, and what enters the last MLP's output
+    """The model without the package: what enters a matrix is moved by a hook, and what enters the last MLP's output
     matrix is kept.
     """
 
@@ -58,11 +58,33 @@ def losses(logits, tokens):
     )
 
 
+def means_of(model, tokens, what):
+    """Mean inputs of each layer's output matrices over the used positions."""
+    with passes.summed_inputs(model) as sums:
+        for rows in (slice(0, 1), slice(1, len(tokens))):
+            forward(model, torch.from_numpy(tokens[rows].astype(np.int64)))
+    return torch.stack(sums[what]) / (len(tokens) * (tokens.shape[1] - 1 - SKIP))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_summed_inputs_are_those_of_the_plain_model(models, architecture):
+    model = load_model(str(models[architecture]), device="cpu", dtype=torch.float64)
+    tokens, plain = windows_of(3).tokens, Plain(models[architecture], architecture)
+    kept = {}
+    for what, template in (("heads", plain.attention), ("neurons", plain.mlp)):
+        for layer in range(2):
+            hook = lambda m, a, at=(what, layer): kept.__setitem__(at, a[0][:, SKIP:-1].mean((0, 1)))  # noqa: E731
+            plain.module(template, layer).register_forward_pre_hook(hook)
+    plain.run(tokens)
+    for (what, layer), mean in kept.items():
+        torch.testing.assert_close(means_of(model, tokens, what)[layer], mean, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize(("architecture", "layer"), HEAD_LAYERS)
 def test_an_ablated_head_changes_the_last_mlp_as_a_plain_hook_says(models, architecture, layer):
     model = load_model(str(models[architecture]), device="cpu", dtype=torch.float64)
     tokens = windows_of(3).tokens
-    mean = passes.mean_inputs(model, tokens, "heads")[layer].double()
+    mean = means_of(model, tokens, "heads")[layer]
     base = passes.run_pass(model, tokens)
     width = len(mean) // 2
 
@@ -74,7 +96,7 @@ def test_an_ablated_head_changes_the_last_mlp_as_a_plain_hook_says(models, archi
     before, _ = plain.run(tokens)
     after, _ = plain.run(tokens, plain.attention, layer, move)
     torch.testing.assert_close(base.neurons[-1], before, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(passes.ablate_heads(model, base, layer, [1], mean), after, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(passes.ablate_heads(model, base, layer, [[1]], mean)[0], after, rtol=1e-5, atol=1e-5)
     assert float((after - before).abs().max()) > 1e-2
 
 
@@ -83,7 +105,7 @@ def test_heads_that_cannot_reach_the_last_mlp_are_refused(models):
     tokens = windows_of(2).tokens
     base = passes.run_pass(model, tokens)
     with pytest.raises(RaretokError, match=r"layer 1 cannot reach .* parallel"):
-        passes.ablate_heads(model, base, 1, [0], base.heads[1][0, 0])
+        passes.ablate_heads(model, base, 1, [[0]], base.heads[1][0, 0])
     assert passes.layers_reaching(model) == 1
     assert passes.layers_reaching(load_model(str(models["llama"]), device="cpu")) == 2
 
@@ -92,7 +114,7 @@ def test_heads_that_cannot_reach_the_last_mlp_are_refused(models):
 def test_an_ablated_neuron_of_the_last_layer_has_its_hooked_effect(models, architecture):
     model = load_model(str(models[architecture]), device="cpu", dtype=torch.float64)
     tokens = windows_of(3).tokens
-    mean = passes.mean_inputs(model, tokens, "neurons")[-1].double()
+    mean = means_of(model, tokens, "neurons")[-1]
     base = passes.run_pass(model, tokens)
     after = upstream.losses(model, passes.ablate_neuron(model, base, model.layer, 5, mean), tokens)
     found = after - upstream.losses(model, base.residual, tokens)
@@ -105,8 +127,8 @@ def test_attributions_are_the_slope_of_the_loss(models, architecture):
     tokens = windows_of(4).tokens
     used = tokens.shape[1] - 1 - SKIP
     weights = np.random.default_rng(0).random((2, 4, used))
-    found = upstream.neuron_attributions(model, tokens, weights, progress=False)["net"]
-    mean = passes.mean_inputs(model, tokens, "neurons")
+    mean = means_of(model, tokens, "neurons")
+    found = upstream.neuron_attributions(model, tokens, weights, mean.numpy(), progress=False)
     plain = Plain(models[architecture], architecture)
     before = losses(plain.run(tokens)[1], tokens)
     small = 1e-5
@@ -127,8 +149,8 @@ def test_the_screen_of_heads_is_the_sum_of_squared_first_order_changes(models):
     weights = (np.random.default_rng(1).random((1, 3, used)) < 0.5).astype(float)
     spread = np.full(model.readout.neurons, 2.0)
     members = np.arange(0, 40)
-    found = upstream.screen_heads(model, tokens, weights, spread, members, seed=0, probes=400)
-    mean = passes.mean_inputs(model, tokens, "heads")
+    mean = means_of(model, tokens, "heads")
+    found = upstream.screen_heads(model, tokens, weights, spread, mean.numpy(), members, seed=0, probes=400)
     plain = Plain(models["llama"], "llama")
     before, _ = plain.run(tokens)
     small, width = 1e-5, len(mean[0]) // 2
@@ -150,11 +172,14 @@ def test_influences_add_up_over_windows_and_bands(models):
     used = tokens.shape[1] - 1 - SKIP
     rare = np.random.default_rng(2).random((4, used)) < 0.3
     spread = np.random.default_rng(3).random(model.readout.neurons) + 0.5
-    found = upstream.head_influences(model, tokens, np.stack([rare, ~rare]).astype(float), spread, progress=False)
-    assert found["heads"].shape == (4, 4, 2, model.readout.neurons)
-    np.testing.assert_array_equal(found["weight"].sum(1), used)
-    mean = passes.mean_inputs(model, tokens, "heads")
+    weights, mean = np.stack([rare, ~rare]).astype(float), means_of(model, tokens, "heads")
+    sets = [(1, [0]), (0, [1]), (0, [0, 1]), (1, [1]), (0, [0])]
+    found = upstream.head_influences(model, tokens, weights, spread, mean.numpy(), sets, progress=False)
+    assert found.shape == (5, 4, 2, model.readout.neurons)
     base = passes.run_pass(model, tokens)
-    moved = passes.ablate_heads(model, base, 1, [0], mean[1]) - base.neurons[-1]
-    expected = (moved[:, SKIP:-1].abs().numpy() / spread).sum(1)
-    np.testing.assert_allclose(found["heads"][2].sum(1), expected, rtol=1e-4, atol=1e-4)
+    for influence, (layer, heads) in zip(found, sets, strict=True):
+        [one] = passes.ablate_heads(model, base, layer, [heads], mean[layer].float())
+        both = passes.ablate_heads(model, base, layer, [[1 - heads[0]], heads], mean[layer].float())
+        torch.testing.assert_close(both[1], one, rtol=1e-5, atol=1e-5)
+        expected = ((one - base.neurons[-1])[:, SKIP:-1].abs().numpy() / spread).sum(1)
+        np.testing.assert_allclose(influence.sum(1), expected, rtol=1e-4, atol=1e-4)

@@ -49,7 +49,7 @@ def test_the_verdicts_and_sizes_are_those_of_the_study(made, models):
     expected = study.claims(rank_curve_claims())
     pd.testing.assert_frame_equal(mine[expected.columns], expected, check_dtype=False)
     row = found.studies.set_index("study").loc["llama"]
-    weights = sum(p.numel() for p in study.inputs.model.bridge.original_model.parameters())
+    weights = sum(p.numel() for p in study.inputs.model.network.parameters())
     assert (row["parameters"], row["neurons"], row["layers"], row["vocab"]) == (weights, 80, 2, 400)
     assert row["tokens"] == 120 * 64
     assert row["rare_targets"] == study.table("effects.bands").set_index("band").loc["rare", "ablated"]

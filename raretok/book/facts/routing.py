@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from scipy import stats
+import numpy as np
 
 from raretok.claims import routing as rules
 from raretok.claims.wording import verdict_texts, with_interval
@@ -28,6 +28,7 @@ def facts(study: Study) -> dict[str, str]:
         | {
             "size": str(len(sets[group].ids)),
             "documents": str(len(effects.weight)),
+            "screen_documents": str(len(np.unique(study.get("routing.screen_windows").document))),
             "tokens": str(study.get("routing.head_windows").tokens.shape[1]),
             "rare": f"{rare:.0f}",
             "common": f"{common:.0f}",
@@ -37,7 +38,7 @@ def facts(study: Study) -> dict[str, str]:
             "gap_place": f"{rows['gini_difference']['matched']:.1%}",
             "average": intervals["average_ratio"],
             "middle": intervals["median_head"],
-            "head_windows": str(routing.WINDOWS),
+            "random_heads": str(routing.SAMPLED),
             "similar": f"{rules.SIMILAR:g}",
             "worth": f"{rules.WORTH:g}",
             "all": f"{rules.ALL:g}",
@@ -46,17 +47,19 @@ def facts(study: Study) -> dict[str, str]:
 
 
 def head_facts(study: Study) -> dict[str, str]:
-    """Return the strongest head, the ratios of layers to their strongest heads, and the agreement of the gradients."""
+    """Return the strongest head, the ratios of layers to their strongest heads, and the errors of the gradients."""
     heads, layers = study.table("routing.heads"), study.table("routing.whole_layers")
     strongest = heads.iloc[int(heads["rare"].to_numpy().argmax())]
     at_rare = layers[layers["band"] == "rare"]
-    screened = study.table("routing.screened_heads").groupby("band")
-    agreement = {band: stats.spearmanr(part["ablated"], part["screened"]).statistic for band, part in screened}
+    error = study.get("routing.screen_error").set_index("band")
     return {
-        "heads": str(len(heads)),
+        "heads": f"{heads['represents'].sum():.0f}",
+        "ablated": str(len(heads)),
+        "layers": str(len(at_rare)),
         "strongest_head": f"head {strongest['head']:.0f} of layer {strongest['layer']:.0f}",
         "strongest_influence": f"{strongest['rare']:.2f}",
         "layer_ratio": f"{(at_rare['whole'] / at_rare['strongest']).median():.1f}",
-        "screened_rare": f"{agreement['rare']:.2f}",
-        "screened_common": f"{agreement['common']:.2f}",
+        "screened_rare": f"{error.loc['rare', 'spearman']:.2f}",
+        "screened_common": f"{error.loc['common', 'spearman']:.2f}",
+        "screen_factor": f"{error['factor'].max():.2f}",
     }
