@@ -9,8 +9,9 @@ export HF_HUB_OFFLINE ?= 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 export TOKENIZERS_PARALLELISM = true
 export PYTHONWARNINGS = ignore::DeprecationWarning
-# Many small eigenvalue problems are slower with a thread for each core.
-export OPENBLAS_NUM_THREADS = 1
+# As raretok/cli/process.py sets it for the package's own commands.
+export OPENBLAS_NUM_THREADS ?= 1
+export OMP_WAIT_POLICY ?= PASSIVE
 # Memory that large arrays give back is kept for the next (glibc only): a tenth to a half less time.
 export MALLOC_MMAP_THRESHOLD_ = 4000000000
 export MALLOC_TRIM_THRESHOLD_ = 8000000000

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from raretok.cli import many, store, study
+from raretok.cli import many, process, store, study
 from raretok.cli.options import Json, print_rows
 from raretok.errors import RaretokError
 
@@ -146,6 +146,7 @@ app.add_typer(store.app, name="store")
 
 def main() -> None:
     """Run the command line; an error a user can mend is one line and exit code 2."""
+    process.prepare()
     try:
         app()
     except RaretokError as error:

@@ -156,3 +156,17 @@ def test_the_store_tells_what_it_holds_and_deletes_only_what_is_stale_and_only_w
     assert "deleted" in raretok("store", "gc", "--yes").stdout
     assert not list(own_store.glob("effects.bands/*"))
     assert list(own_store.glob("effects.effects/*/manifest.json"))
+
+
+def test_a_command_sets_threads_and_memory_before_torch_is_loaded(monkeypatch):
+    code = """
+import os, sys
+from raretok.cli import process
+process.prepare()
+assert "torch" not in sys.modules and "numpy" not in sys.modules
+print(os.environ["OMP_WAIT_POLICY"], os.environ["OPENBLAS_NUM_THREADS"])
+"""
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "7")
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["PASSIVE", "7"]  # What the user has set stays.
