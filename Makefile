@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALL := $(if $(shell command -v uv),uv pip install --quiet --python $(BIN)/python,$(BIN)/pip install --quiet --disable-pip-version-check)
 # Named by what the results come from: another revision of it measures again.
 SOURCES := $(shell find raretok models constraints.txt -type f -not -name '*.pyc' | sort)
 MEASURED := $(or $(RARETOK_STORE),.raretok)/.measured-$(shell cat $(SOURCES) | sha256sum | cut -c1-16)
@@ -16,7 +17,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export MALLOC_MMAP_THRESHOLD_ = 4000000000
 export MALLOC_TRIM_THRESHOLD_ = 8000000000
 
-.PHONY: book test coverage lint verify fuzz bench reliability calibration cost figure clean
+.PHONY: book test coverage lint verify fuzz bench device reliability calibration cost precision figure clean
 
 book: $(VENV)/.book $(MEASURED)
 	$(BIN)/jupyter-book build . -n -W --keep-going
@@ -51,6 +52,11 @@ bench: $(VENV)/.book
 	$(BIN)/python benchmarks/ablation.py
 	$(BIN)/python benchmarks/controls.py
 
+# What the package does on a graphics card: benchmarks/device.json, a few minutes. PYTHONPATH=. python benchmarks/device.py
+# does the same where the card is and nothing is installed but torch, transformers and what a study imports.
+device: $(VENV)/.book
+	PYTHONPATH=. $(BIN)/python benchmarks/device.py
+
 # How well effects on rare targets repeat: raretok/shipped/reliability.csv, for the shipped models and for any RUNS of other seeds.
 reliability: $(VENV)/.book
 	$(BIN)/python benchmarks/reliability.py reviews-neox $(RUNS)
@@ -58,6 +64,10 @@ reliability: $(VENV)/.book
 # How often each verdict's rule is wrong: raretok/claims/calibration.csv, three quarters of an hour.
 calibration: $(VENV)/.book
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/calibration.py
+
+# What a forward pass in bfloat16 does to every headline: raretok/measure/precision.csv, ten minutes.
+precision: $(VENV)/.book
+	$(BIN)/python benchmarks/precision.py
 
 # What a study costs by its sizes: raretok/measure/cost.csv, ten minutes on a quiet machine.
 cost: $(VENV)/.book
@@ -74,7 +84,7 @@ clean:
 $(VENV)/.book: pyproject.toml constraints.txt raretok/data/packages.py
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[book,data]'
+	$(INSTALL) -c constraints.txt -e '.[book,data]'
 	$(BIN)/raretok fetch --embedded
 	@touch $@
 
@@ -86,5 +96,5 @@ $(MEASURED): | $(VENV)/.book
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.book
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(INSTALL) -c constraints.txt -e '.[dev]'
 	@touch $@

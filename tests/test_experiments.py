@@ -2,9 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
 from conftest import ARCHITECTURES
+from transformers import AutoTokenizer, GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from raretok import NotApplicable, Study
+from raretok.ablation import ablate
+from raretok.book.facts import routing as facts
+from raretok.claims import routing as rules
+from raretok.findings import routing
 from raretok.findings.groups import headline
 from raretok.graph import Of
 
@@ -45,21 +51,59 @@ def test_every_experiment_runs_and_is_kept(models, settings, architecture, monke
         )
 
 
-def test_mean_ablation_of_the_experiments_is_that_of_the_study(models, settings):
+@pytest.mark.parametrize("replacement", ["mean", "zero"])
+def test_mean_ablation_of_the_experiments_is_that_of_the_engine(models, settings, replacement):
+    study = Study(model=str(models["llama"]), replacement=replacement, **settings)
+    kinds, trace = study.get("robustness.replacement_sums"), study.get("effects.trace")
+    weights = study.get("effects.band_weights")
+    of_band = np.stack([weights[band] for band in ("rare with controls", "matched")])
+    for kind, values in (("mean", torch.from_numpy(study.get("effects.mean_activation"))), ("zero", "zero")):
+        sums = ablate(study.get("effects.readout"), trace, values, of_band, progress=False)["loss"]
+        for b, band in enumerate(("rare with controls", "matched")):
+            ours, weight = kinds[kind].of(band)
+            np.testing.assert_allclose(weight, sums.weight[:, b])
+            np.testing.assert_allclose(ours, sums.net[:, b], atol=2e-4 * weight.max())
+
+
+def test_another_text_is_compared_band_by_band(models, settings):
     study = Study(model=str(models["llama"]), **settings)
-    mean, sums = study.get("robustness.replacement_sums")["mean"], study.get("effects.band_sums")
-    for band in ("rare with controls", "matched"):
-        ours, whole = mean.of(band), sums.of(band)
-        np.testing.assert_allclose(ours[1], whole[1])
-        np.testing.assert_allclose(ours[0], whole[0], atol=2e-4 * whole[1].max())
     other = Study(model=str(models["llama"]), **settings | {"seed": 1})
     table = study.table("robustness.across_corpora", second=Of(other, "effects.band_sums"))
     assert set(table["band"]) == {"rare", "common", "all"}
 
 
-def test_a_model_of_one_parallel_layer_has_no_routing(tmp_path, models, settings):
-    from transformers import AutoTokenizer, GPTNeoXConfig, GPTNeoXForCausalLM
+def test_some_heads_stand_for_all_unless_every_head_is_asked_for(tmp_path, models, settings, monkeypatch):
+    for name, number in {"EVERY": 4, "SPECIFIC": 2, "SAMPLED": 3, "LAYERS": 2, "OF_LAYER": 1}.items():
+        monkeypatch.setattr(routing, name, number)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=400, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
+        intermediate_size=80, max_position_embeddings=64, bos_token_id=0, eos_token_id=0, initializer_range=0.3,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "model")
+    AutoTokenizer.from_pretrained(models["llama"]).save_pretrained(tmp_path / "model")
+    some, every = (Study(model=str(tmp_path / "model"), every_head=e, **settings) for e in (False, True))
+    assert some.key("routing.head_influences") != every.key("routing.head_influences")
+    tables = {}
+    for study in (some, every):
+        tables[study] = study.table("routing.statistics").set_index(["group", "statistic"])
+        assert set(tables[study]["heads"]) == {12}
+        assert study.table("routing.heads")["represents"].sum() == pytest.approx(12)
+        assert study.claims(("C17", "C18"))["why"].str.len().min() > 0
+        assert facts.facts(study)["ablated"] == str(len(study.table("routing.heads")))
+        assert len(rules.simulated("bands exchanged", rules.material(study), 0)[routing.statistics])
+    assert set(tables[every]["ablated"]) == {12}
+    assert 5 <= tables[some]["ablated"].iloc[0] < 12
+    ratio = tables[some].xs("ratio", level="statistic")
+    assert ratio["matched"].isna().all()
+    assert tables[every].xs("ratio", level="statistic")["matched"].notna().all()
+    a, b = (t.xs("median_head", level="statistic")["estimate"] for t in tables.values())
+    np.testing.assert_allclose(a, b, rtol=0.5)
+    joint = some.table("routing.heads").merge(every.table("routing.heads"), on=["layer", "head"])
+    np.testing.assert_allclose(joint["rare_x"], joint["rare_y"], rtol=1e-3)
 
+
+def test_a_model_of_one_parallel_layer_has_no_routing(tmp_path, models, settings):
     small = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 96, "max_position_embeddings": 64}
     config = GPTNeoXConfig(num_hidden_layers=1, vocab_size=400, bos_token_id=0, eos_token_id=0, **small)
     GPTNeoXForCausalLM(config).save_pretrained(tmp_path)

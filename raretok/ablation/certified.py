@@ -19,7 +19,7 @@ from torch import Tensor
 
 from raretok.ablation.exact import part_sums
 from raretok.ablation.identity import Baseline, LogitAttribution, LogitShift, at_target, baseline, logit_shift, reach
-from raretok.ablation.kernels import bracket, part_square
+from raretok.ablation.kernels import bracket, float32_sums, part_square
 from raretok.ablation.rounding import Rounding, calibrate, rounding_of
 
 
@@ -58,10 +58,10 @@ class Certified:
             squares[:, start : start + 64] = attribution.u[start : start + 64].square().T
         self.squares = squares
 
-    def at(self, tolerance: float) -> "Certified":
-        """The same pass with another tolerance."""
+    def at(self, tolerance: float, compiled: bool) -> "Certified":
+        """The same pass with another tolerance, compiled or not."""
         other = copy(self)
-        other.tolerance = tolerance
+        other.tolerance, other.compiled = tolerance, compiled
         return other
 
     def __call__(
@@ -89,8 +89,9 @@ class Certified:
         """One part of the vocabulary to second order."""
         attribution, sums, where = self.attribution, base.parts[part], self.attribution.parts[part]
         dtype = base.p.dtype
-        weighted = (base.weighted_low[:, where] @ attribution.unembed_low[:, where].T).to(dtype)
-        square = (base.p_low[:, where] @ self.squares[where]).to(dtype)
+        with float32_sums(base.p.device.type):
+            weighted = (base.weighted_low[:, where] @ attribution.unembed_low[:, where].T).to(dtype)
+            square = (base.p_low[:, where] @ self.squares[where]).to(dtype)
         # This bounds the rounding of both factors and of the product (Cauchy–Schwarz, over types and over coordinates).
         unit = torch.finfo(attribution.unembed_low.dtype).eps
         spread = (sums.lam_square * (base.p[:, where] @ attribution.unembed_norm[where].square())).sqrt()

@@ -7,6 +7,7 @@ second-order pass between matrix products.
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, no_type_check
 
@@ -54,6 +55,21 @@ def has_bf16(device: str) -> bool:
     if device == "cpu":
         return any(getattr(torch.cpu, f"_is_{unit}_supported", bool)() for unit in ("avx512_bf16", "amx_tile"))
     return device == "cuda" and torch.cuda.is_bf16_supported()
+
+
+@contextmanager
+def float32_sums(device: str) -> Iterator[None]:
+    """Within this context, products of bfloat16 matrices are summed in float32 on a graphics card, too, as the bound of
+    their rounding assumes (``BF16``)."""
+    matmul = torch.backends.cuda.matmul
+    before = matmul.allow_bf16_reduced_precision_reduction if device == "cuda" else None
+    if before:
+        matmul.allow_bf16_reduced_precision_reduction = False
+    try:
+        yield
+    finally:
+        if before:
+            matmul.allow_bf16_reduced_precision_reduction = before
 
 
 @cache

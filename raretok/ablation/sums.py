@@ -44,7 +44,7 @@ def ablate(
     trace: Trace,
     replacement: Replacement | Replacing = "mean",
     weights: Float[ndarray, "band token"] | None = None,
-    tolerance: float = 1e-4,
+    tolerance: float | None = None,
     outputs: Sequence[str] = ("loss",),
     log_unigram: Float[ndarray, " vocab"] | None = None,
     seed: int = 0,
@@ -60,7 +60,8 @@ def ablate(
         replacement: What replaces the activations: the name of a replacement computed over this trace, or the values
             that ``replaced_by`` returned, for example for a larger trace.
         weights: Weight of each position in each band; 0 leaves it out. By default there is one band of all positions.
-        tolerance: Largest admissible error of a Δ of the loss in nats, rounding included.
+        tolerance: Largest admissible error of a Δ of the loss in nats, measured rounding included; by default that of
+            the engine, or 1e-4.
         outputs: Any of ``OUTPUTS``; all but the loss, the target's logit and the frozen scale require an exact pass.
         log_unigram: Result of ``outputs.log_unigram``, for the outputs that need it.
         seed: Seed of resampling.
@@ -119,7 +120,7 @@ def pair_effects(
     readout: Readout,
     trace: Trace,
     replacement: Replacement | Replacing = "mean",
-    tolerance: float = 1e-4,
+    tolerance: float | None = None,
     outputs: Sequence[str] = ("loss",),
     log_unigram: Float[ndarray, " vocab"] | None = None,
     seed: int = 0,

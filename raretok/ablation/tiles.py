@@ -25,8 +25,9 @@ from raretok.model.readout import Readout
 from raretok.model.trace import Trace
 
 Replacing = Float[Tensor, "token neuron"] | Float[Tensor, " neuron"]
-TILE_BYTES = 1 << 27
-"""Limit in bytes for one token × vocab array and ``PAIR_ARRAYS`` token × neuron arrays of a tile together."""
+TILE_BYTES, CARD_TILE_BYTES = 1 << 27, 1 << 30
+"""Limit in bytes for one token × vocab array and ``PAIR_ARRAYS`` token × neuron arrays of a tile together, on the CPU
+and on a graphics card."""
 PAIR_ARRAYS = 32
 EXPONENTIALS = 50
 """Factor by which outputs that need exponentials for every pair are more work than the loss alone."""
@@ -60,17 +61,26 @@ def make_engine(
 
     ``residual`` is the argument of ``logit_attribution``.
     """
-    compiled = positions * readout.neurons * readout.vocab >= WORTH_COMPILING
-    return Certified(
-        logit_attribution(readout, residual), tolerance, compiled and can_compile(readout.w_out.device.type)
-    )
+    return Certified(logit_attribution(readout, residual), tolerance, _worth_compiling(readout, positions))
+
+
+def _worth_compiling(readout: Readout, positions: int) -> bool:
+    return positions * readout.neurons * readout.vocab >= WORTH_COMPILING and can_compile(readout.w_out.device.type)
 
 
 def tile_inputs(readout: Readout, trace: Trace, replacing: Replacing) -> tuple[Tensor, Tensor, Tensor]:
     """Residual stream, δ and target of a trace, on the device of the readout."""
     where = readout.w_out.device
-    delta = replacing.to(where) - trace.activation.to(where)
-    return trace.residual.to(where), delta, torch.from_numpy(trace.target.astype(np.int64)).to(where)
+    activation, residual = _send(trace.activation, where), _send(trace.residual, where)
+    target = _send(torch.from_numpy(trace.target.astype(np.int64)), where)
+    return residual, _send(replacing, where) - activation, target
+
+
+def _send(values: Tensor, where: torch.device) -> Tensor:
+    """The values on a device; the copy to a graphics card goes on while the card computes."""
+    if where.type == "cuda" and values.device.type == "cpu":
+        return values.pin_memory().to(where, non_blocking=True)
+    return values.to(where)
 
 
 def as_replacing(trace: Trace, replacement: Replacement | Replacing, seed: int) -> Replacing:
@@ -90,6 +100,8 @@ def _bar(total: int, shown: bool) -> Iterator[Callable[[int], object]]:
         yield bar.update
 
 
+TOLERANCE = 1e-4
+"""Largest admissible error of an effect by default, in nats."""
 PRECISE = 1e-9
 """Largest error of an effect computed in float64, in nats."""
 
@@ -102,7 +114,7 @@ class Tiles:
         readout: Readout,
         trace: Trace,
         replacement: Replacement | Replacing,
-        tolerance: float,
+        tolerance: float | None,
         outputs: Sequence[str],
         log_unigram: Float[ndarray, " vocab"] | None,
         seed: int,
@@ -117,7 +129,8 @@ class Tiles:
             raise RaretokError(f"unknown output {', '.join(sorted(unknown))}: choose from {', '.join(OUTPUTS)}")
         if log_unigram is None and (lacking := [name for name in outputs if name in NEED_UNIGRAM]):
             raise RaretokError(f"{lacking[0]} needs log_unigram: give outputs.log_unigram(counts, readout.vocab)")
-        self.readout, self.trace, self.tolerance = readout, trace, tolerance
+        self.readout, self.trace = readout, trace
+        self.tolerance = tolerance or (TOLERANCE if engine is None else engine.tolerance)
         self.replacing = as_replacing(trace, replacement, seed)
         self.outputs, self.progress, self.shard, self.engine = tuple(outputs), progress, shard, engine
         self.log_q = None if log_unigram is None else torch.from_numpy(log_unigram).to(readout.w_out.device)
@@ -132,12 +145,14 @@ class Tiles:
     def __iter__(self) -> Iterator[tuple[slice, PairEffects]]:
         """The rows of each tile and their effects, in order."""
         readout, trace = self.readout, self.trace
+        every_pair = EXPONENTIALS if {"entropy", "kl", "frozen_frequency"} & set(self.outputs) else 1
         if self.engine is None:
-            every_pair = EXPONENTIALS if {"entropy", "kl", "frozen_frequency"} & set(self.outputs) else 1
             engine = make_engine(readout, self.tolerance, len(trace) * every_pair, trace.residual)
         else:
-            engine = self.engine.at(self.tolerance)
-        size = max(LEAST_TILE, TILE_BYTES // (4 * (readout.vocab + PAIR_ARRAYS * readout.neurons)))
+            compiled = self.engine.compiled or _worth_compiling(readout, len(trace) * every_pair)
+            engine = self.engine.at(self.tolerance, compiled)
+        room = TILE_BYTES if readout.w_out.device.type == "cpu" else CARD_TILE_BYTES
+        size = max(LEAST_TILE, room // (4 * (readout.vocab + PAIR_ARRAYS * readout.neurons)))
         starts, (k, n) = range(0, len(trace), size), self.shard
         starts = starts[len(starts) * k // n : len(starts) * (k + 1) // n]
         tiles = [slice(start, min(start + size, len(trace))) for start in starts]

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from raretok.charts.theme import BLUE, GREY, ORANGE, finish, show_table
+from raretok.claims.wording import with_interval
 
 FLOOR = 1e-9
 """Smaller values, in nats, are drawn at this value."""
@@ -76,3 +77,14 @@ def speed(benchmarks: pd.DataFrame, caption: str) -> Any:
     """Show the time, error and memory of every method that computes the effects (``checks.benchmark_table``)."""
     formats = {"µs per pair": "{:,.2f}", "× published": "{:,.1f}", "limit (µs)": "{:,.2f}"}
     return show_table(benchmarks, {**formats, "error": "{:.0e}", "peak (MiB)": "{:,.0f}"}, caption)
+
+
+def precision(table: pd.DataFrame) -> Any:
+    """Show every headline with the forward pass in float32 and in bfloat16 (``measure.precision.precision_table``)."""
+    shown = pd.DataFrame({"claim": table["id"]})
+    for dtype in ("float32", "bfloat16"):
+        rows = table[[f"controlled {dtype}", f"low {dtype}", f"high {dtype}"]].itertuples(index=False)
+        shown[f"{dtype} [95%]"] = [with_interval(*row) for row in rows]
+        shown[f"verdict, {dtype}"] = table[f"verdict {dtype}"]
+    caption = "Every headline of SmolLM2-135M with the forward pass in float32 and in bfloat16"
+    return show_table(shown, None, caption, wrap=True)

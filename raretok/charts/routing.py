@@ -92,7 +92,7 @@ def rare_against_common(heads: pd.DataFrame, facts: Mapping[str, str]) -> alt.La
 
 
 def whole_layers(layers: pd.DataFrame, facts: Mapping[str, str]) -> alt.Chart:
-    """Plot the influence of a layer's heads together, of its strongest head, and of its average head.
+    """Plot the influence of a layer's heads together, of its strongest head, and of the average head of the model.
 
     The reader chooses the targets. ``layers`` is ``routing.whole_layers``.
     """
@@ -120,7 +120,7 @@ def whole_layers(layers: pd.DataFrame, facts: Mapping[str, str]) -> alt.Chart:
         f"All heads of a layer together do {facts['layer_ratio']} times what its strongest does (rare targets, "
         "middle layer)",
         "mean |change| of the rare-token neurons' activations in standard deviations; choose below",
-        "Influence of whole layers of attention heads, of their strongest and of their average head.",
+        "Influence of whole layers of attention heads, of their strongest heads, and of the average head of the model.",
     )
 
 

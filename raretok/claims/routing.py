@@ -54,7 +54,7 @@ def simulated(kind: str, real: HeadEffects, seed: int) -> dict[Any, pd.DataFrame
     if kind == "heads exchanged":
         some = rng.permutation(len(heads))[: len(heads) // 2]
         heads[some, :, 0] = heads[np.roll(some, 1), :, 0]
-    layer_of, size = real.chosen.head // real.by_layer, heads.sum((1, 2, 3))
+    layer_of, size = real.chosen.head // real.chosen.by_layer, heads.sum((1, 2, 3))
     strongest = [int(np.where(layer_of == layer, size, -1.0).argmax()) for layer in real.chosen.layer]
     times = 3.0 if kind == "heads add up" else 1.5
     whole = heads[strongest] * times * np.exp(0.2 * rng.standard_normal((len(strongest), windows, 1, 1)))

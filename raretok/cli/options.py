@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_origin
 
 import typer
 
@@ -35,7 +35,7 @@ def with_study_options(command: Callable[..., None]) -> Callable[..., None]:
 
     parameters = [parameter("model", str, fields["model"].default, typer.Argument(help=fields["model"].description))]
     for name, field in list(fields.items())[1:]:
-        kind = str if name == "replacement" else field.annotation
+        kind = str if get_origin(field.annotation) is Literal else field.annotation
         parameters.append(parameter(name, kind, field.default, typer.Option(help=field.description)))
     device = typer.Option(help="auto, cpu, cuda … (changes no number beyond its bound)")
     store = typer.Option(help="results folder; else $RARETOK_STORE or .raretok")

@@ -25,4 +25,5 @@ def prepare() -> None:
     if sys.platform == "linux" and not any(name.startswith("MALLOC_") for name in os.environ):
         library = ctypes.CDLL(None)
         for parameter, size in KEEP_FREED.items() if hasattr(library, "mallopt") else ():  # musl has none.
-            library.mallopt(parameter, size)
+            if not library.mallopt(parameter, size):
+                library.mallopt(parameter, 2**25)  # Older versions of glibc take no more for the second.

@@ -205,7 +205,7 @@ def layer_agreement(
     of_band = np.stack([weights[band] for band in BANDS])
     rows = np.flatnonzero((trace.window < len(data.weight)) & of_band.any(0))
     readout, replacing = engine.attribution.readout, torch.from_numpy(mean)
-    sums = ablate(readout, trace[rows], replacing, of_band[:, rows], engine.tolerance, engine=engine)["loss"]
+    sums = ablate(readout, trace[rows], replacing, of_band[:, rows], engine=engine)["loss"]
     return against_exact(data, sums.net, sums.weight)
 
 
@@ -220,7 +220,7 @@ def layer_checks(
     """Compare the gradient with full ablations of some neurons, see ``check_rows``."""
     chosen = to_check(data, seed)
     tokens, weights = text[0][:CHECKED_WINDOWS], text[1][:, :CHECKED_WINDOWS]
-    mean = torch.from_numpy(means["neurons"]).to(model.device)
+    mean = torch.from_numpy(means["neurons"]).to(model.readout.w_out)
     base = passes.run_pass(model, tokens)
     before = losses(model, base.residual, tokens)
     ablated = []

@@ -80,16 +80,8 @@ def outputs(
     """
     rows, drawn = sample_positions(weights, seed)
     part = trace[rows]
-    sums = ablate(
-        engine.attribution.readout,
-        part,
-        torch.from_numpy(mean),
-        drawn,
-        engine.tolerance,
-        OUTPUTS,
-        log_unigram,
-        engine=engine,
-    )
+    readout, replacing = engine.attribution.readout, torch.from_numpy(mean)
+    sums = ablate(readout, part, replacing, drawn, outputs=OUTPUTS, log_unigram=log_unigram, engine=engine)
     kept = {f"{o} {m}": getattr(s, m).astype(np.float32) for o, s in sums.items() for m in ("net", "activity")}
     _, first = np.unique(part.document, return_index=True)
     return kept | {"weight": sums["loss"].weight, "half": part.half[first]}

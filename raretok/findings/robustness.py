@@ -121,7 +121,7 @@ def replaced(
     kept: dict[str, ndarray] = {"half": sums.half, "weight": weight, "mean": net.astype(np.float32)}
     readout = engine.attribution.readout
     for kind, values in replacing.items():
-        ablated = ablate(readout, part, values, of_band[:, rows], engine.tolerance, engine=engine)["loss"]
+        ablated = ablate(readout, part, values, of_band[:, rows], engine=engine)["loss"]
         kept[kind] = np.zeros(net.shape, dtype=np.float32)
         kept[kind][at] = ablated.net
     return kept

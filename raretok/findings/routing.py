@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from raretok.data.frequency import UnigramCounts, type_bands
@@ -48,10 +48,10 @@ WINDOWS, LENGTH, SMALL_LENGTH = 64, 64, 128
 trained here."""
 EVERY = 48
 """Largest number of heads of which all are ablated, unless a study asks for every head."""
-SPECIFIC, SAMPLED, LAYERS = 16, 16, 5
+SPECIFIC, SAMPLED, LAYERS, OF_LAYER = 16, 16, 4, 2
 """Numbers of heads with the largest screened difference between rare and common targets, of random heads, and of whole
-layers that are ablated in larger models. The strongest head in either band and in each of these layers is ablated,
-too."""
+layers that are ablated in larger models. The strongest head in either band and the strongest ``OF_LAYER`` heads of each
+of these layers, as screened, are ablated, too."""
 RESAMPLED = 400
 STATISTICS = ("similarity", "gini_rare", "gini_common", "gini_difference", "median_head", "ratio", "average_ratio")
 """Spearman's ρ of the heads' influences at rare and at common targets; Gini coefficients of either over heads, and
@@ -61,37 +61,30 @@ whole layer relative to that of its strongest head, and to that of the average h
 
 class Chosen(NamedTuple):
     """The heads that are ablated (``head``, counted through all layers), how many heads each of them ``represents``,
-    and the layers that are ablated as a whole."""
+    the layers that are ablated as a whole, and the number of heads in a layer (``by_layer``)."""
 
     head: Int[ndarray, " head"]
     represents: Float[ndarray, " head"]
     layer: Int[ndarray, " layer"]
+    by_layer: int
+
+    @property
+    def drawn(self) -> Bool[ndarray, " head"]:
+        """Which heads are of the random sample; none if every head is ablated."""
+        return self.represents > 1
 
 
 @dataclass(frozen=True)
 class HeadEffects:
     """Σ |Δz| of every neuron by ablated head and by whole layer, summed over the positions of each document.
 
-    z is the activation in units of its standard deviation; ``weight`` holds the number of positions, and ``by_layer``
-    is the number of heads in a layer.
+    z is the activation in units of its standard deviation; ``weight`` holds the number of positions.
     """
 
     heads: Float[ndarray, "head document band neuron"]
     layers: Float[ndarray, "layer document band neuron"]
     weight: Float[ndarray, "document band"]
     chosen: Chosen
-    by_layer: int
-
-    @classmethod
-    def of_every_head(
-        cls,
-        heads: Float[ndarray, "head document band neuron"],
-        layers: Float[ndarray, "layer document band neuron"],
-        weight: Float[ndarray, "document band"],
-    ) -> "HeadEffects":
-        """Return the effects of a model of which all heads and layers are ablated."""
-        chosen = Chosen(np.arange(len(heads)), np.ones(len(heads)), np.arange(len(layers)))
-        return cls(heads, layers, weight, chosen, len(heads) // len(layers))
 
     def of(
         self, members: Int[ndarray, " n"]
@@ -101,7 +94,7 @@ class HeadEffects:
 
     def strongest(self, heads: Float[ndarray, "draw head band"]) -> Float[ndarray, "draw layer band"]:
         """Return the largest of the influences of the ablated heads of each of the ablated layers."""
-        of_layer = self.chosen.head // self.by_layer
+        of_layer = self.chosen.head // self.chosen.by_layer
         return np.stack([heads[:, of_layer == layer].max(1) for layer in self.chosen.layer], axis=1)
 
 
@@ -180,26 +173,21 @@ def choose(screened: pd.DataFrame, every: bool, rng: np.random.Generator) -> Cho
         rng: for the random heads.
     """
     layers, count = int(screened["layer"].max()) + 1, len(screened)
-    if every or count <= SPECIFIC + SAMPLED:
-        return Chosen(np.arange(count), np.ones(count), np.arange(layers))
+    by_layer = count // layers
+    if every:
+        return Chosen(np.arange(count), np.ones(count), np.arange(layers), by_layer)
     size = screened[list(BANDS)].fillna(0.0).to_numpy()
+    specific = np.argsort(size[:, 1] - size[:, 0], kind="stable")[:SPECIFIC]
     some = np.unique(np.linspace(0, layers - 1, LAYERS).round().astype(int))
-    by_layer = size.mean(1).reshape(layers, -1)
-    certain = np.unique(
-        np.concatenate(
-            [
-                size.argmax(0),
-                np.argsort(size[:, 1] - size[:, 0], kind="stable")[:SPECIFIC],
-                some * by_layer.shape[1] + by_layer[some].argmax(1),
-            ]
-        )
-    )
+    of_layer = np.argsort(-size.mean(1).reshape(layers, by_layer)[some], axis=1, kind="stable")[:, :OF_LAYER]
+    strongest = (some[:, None] * by_layer + of_layer).ravel()
+    certain = np.unique(np.concatenate([size.argmax(0), specific, strongest]))
     others = np.setdiff1d(np.arange(count), certain)
     drawn = rng.choice(others, min(SAMPLED, len(others)), replace=False)
-    head = np.concatenate([certain, drawn])
-    represents = np.concatenate([np.ones(len(certain)), np.full(len(drawn), len(others) / max(len(drawn), 1))])
-    order = np.argsort(head)
-    return Chosen(head[order], represents[order], some)
+    represents = np.ones(count)
+    represents[drawn] = len(others) / max(len(drawn), 1)
+    head = np.union1d(certain, drawn)
+    return Chosen(head, represents[head], some, by_layer)
 
 
 @arrays(inputs.model, head_windows, inputs.frequency, spread, layer_means, chosen_heads)
@@ -223,12 +211,11 @@ def head_influences(
     return {"influences": influences, "weight": weights.sum(2).T}
 
 
-@memory(head_influences, head_windows, chosen_heads, screened_heads)
-def head_effects(kept: Mapping[str, ndarray], windows: Windows, chosen: Chosen, screened: pd.DataFrame) -> HeadEffects:
+@memory(head_influences, head_windows, chosen_heads)
+def head_effects(kept: Mapping[str, ndarray], windows: Windows, chosen: Chosen) -> HeadEffects:
     """Return ``head_influences`` by document."""
     heads, whole = np.split(by_document(kept["influences"], windows.document, 1), [len(chosen.head)])
-    by_layer = int(screened["head"].max()) + 1
-    return HeadEffects(heads, whole, by_document(kept["weight"], windows.document, 0), chosen, by_layer)
+    return HeadEffects(heads, whole, by_document(kept["weight"], windows.document, 0), chosen)
 
 
 def _means(
@@ -253,7 +240,7 @@ def _statistics(
     average = (v[..., None] * heads).sum(1, keepdims=True) / v.sum(1)[:, None, None]
     with np.errstate(invalid="ignore", divide="ignore"):
         over = {"ratio": layers / data.strongest(heads), "average_ratio": layers / average}
-    g = {"rare": gini(rare, v), "common": gini(common, v)}
+    g = {"rare": gini(rare, v, data.chosen.drawn), "common": gini(common, v, data.chosen.drawn)}
     values = {
         "similarity": spearman(rare, common, v),
         "gini_rare": g["rare"],
@@ -274,7 +261,8 @@ def statistics(
     ``ablated`` (number of them), ``documents``, ``statistic`` (``STATISTICS``), ``estimate``, ``low``, ``high`` (95%
     interval, documents and random heads resampled), ``ceiling`` (of the similarity: agreement between two halves of the
     documents, Spearman–Brown corrected), ``random``, ``matched`` (percentile in control groups), and the 95% ranges of
-    the controls.
+    the controls. Where only some heads are ablated, the strongest head of a layer is the strongest of those that were
+    screened as such for the headline group. It is no maximum for another group, so ``ratio`` has no percentiles there.
     """
     records = []
     documents = len(data.weight)
@@ -300,7 +288,10 @@ def statistics(
             )
             record = where | {"statistic": statistic, "estimate": estimates[statistic], "low": low, "high": high}
             record |= {"ceiling": ceiling if statistic == "similarity" else np.nan}
-            records.append(record | null_percentiles(estimates[statistic], {k: n[statistic] for k, n in nulls.items()}))
+            percentiles = null_percentiles(estimates[statistic], {k: n[statistic] for k, n in nulls.items()})
+            if statistic == "ratio" and data.chosen.drawn.any():
+                percentiles = dict.fromkeys(percentiles, np.nan)
+            records.append(record | percentiles)
     return pd.DataFrame(records)
 
 
@@ -340,7 +331,7 @@ def heads(data: HeadEffects, sets: Groups, seed: int, group: str | None = None) 
     drawn = _means(sums, data.weight, bootstrap_counts(documents, RESAMPLED, seed))
     gap, gaps = whole[:, 0] - whole[:, 1], drawn[..., 0] - drawn[..., 1]
     ends = [interval(float(g), gaps[:, k], units=documents) for k, g in enumerate(gap)]
-    layer, head = np.divmod(data.chosen.head, data.by_layer)
+    layer, head = np.divmod(data.chosen.head, data.chosen.by_layer)
     return pd.DataFrame(
         {"layer": layer, "head": head, "represents": data.chosen.represents}
         | {"rare": whole[:, 0], "common": whole[:, 1], "difference": gap}

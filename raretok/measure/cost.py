@@ -32,11 +32,11 @@ def read_points(path: Path = RESULTS) -> pd.DataFrame:
 def operations(sizes: Mapping[str, Any] | pd.DataFrame) -> dict[str, Any]:
     """Count the floating-point operations of the two parts, from ``effects.sizes`` (numbers or columns).
 
-    ``forward``: 2 · parameters · tokens. ``ablation``: positions · vocab · (2 d_model + 4 neurons), for the logits and
-    the two products of the second-order pass.
+    ``forward``: 2 · parameters · tokens. ``ablation``: positions · vocab · (6 d_model + 2 neurons), for the logits, the
+    two other products with the unembedding, and the product with the squares of the second-order pass.
     """
     forward = 2.0 * sizes["parameters"] * sizes["tokens"]
-    ablation = 1.0 * sizes["positions"] * sizes["vocab"] * (2.0 * sizes["d_model"] + 4.0 * sizes["neurons"])
+    ablation = 1.0 * sizes["positions"] * sizes["vocab"] * (6.0 * sizes["d_model"] + 2.0 * sizes["neurons"])
     return {"forward": forward, "ablation": ablation}
 
 

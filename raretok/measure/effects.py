@@ -17,11 +17,12 @@ from raretok.ablation.certified import Certified
 from raretok.data.frequency import UnigramCounts
 from raretok.data.positions import BANDS, Selection, band_table, select
 from raretok.data.text import Windows
+from raretok.errors import NotApplicable
 from raretok.graph import arrays, memory, table
 from raretok.measure import inputs
 from raretok.measure.checks import check_against_hooks, check_table
 from raretok.model.forward import run_trace
-from raretok.model.load import LoadedModel
+from raretok.model.load import LoadedModel, in_precision
 from raretok.model.passes import summed_inputs
 from raretok.model.readout import Readout
 from raretok.model.tokens import is_word_start
@@ -55,13 +56,19 @@ def prepare(
     tokenizer: Any,
     sample: int,
     replacement: Any,
+    dtype: str,
     tolerance: float,
     seed: int,
 ) -> Prepared:
     """Do everything that precedes the ablations."""
-    with summed_inputs(model) as sums:
-        trace = run_trace(model, windows)
-    means = {name: (torch.stack(x) / len(trace)).float().cpu().numpy() for name, x in sums.items()}
+    passing = in_precision(model, dtype)
+    with summed_inputs(passing) as sums:
+        trace = run_trace(passing, windows)
+    means = {
+        name: (torch.stack(x) / len(trace)).float().cpu().numpy()
+        for name, x in sums.items()
+        if len({None if s is None else s.shape for s in x}) == 1 and x[0] is not None
+    }
     word_start = is_word_start(tokenizer, len(frequency.counts))
     chosen = select(
         trace.target,
@@ -79,7 +86,7 @@ def prepare(
     if replacing.ndim == 2:
         replacing = replacing[torch.from_numpy(chosen.rows)]
     engine = make_engine(model.readout, tolerance, len(chosen.rows), trace.residual)
-    error = check_against_hooks(model, windows, trace, mean, engine, seed)
+    error = check_against_hooks(model, windows, trace if passing is model else None, mean, engine, seed)
     return Prepared(trace, means, chosen, mean, replacing, engine, error)
 
 
@@ -127,6 +134,7 @@ def collect(model: LoadedModel, prepared: Prepared, sums: DocumentSums) -> dict[
     inputs.tokenizer,
     inputs.sample,
     inputs.replacement,
+    inputs.dtype,
     inputs.tolerance,
 )
 def effects(
@@ -136,6 +144,7 @@ def effects(
     tokenizer: Any,
     sample: int,
     replacement: Any,
+    dtype: str,
     tolerance: float,
     seed: int,
 ) -> dict[str, ndarray]:
@@ -143,7 +152,7 @@ def effects(
 
     The arrays include activations and residual streams at the ablated positions.
     """
-    prepared = prepare(model, windows, frequency, tokenizer, sample, replacement, tolerance, seed)
+    prepared = prepare(model, windows, frequency, tokenizer, sample, replacement, dtype, tolerance, seed)
     return collect(model, prepared, ablate_prepared(model, prepared, tolerance))
 
 
@@ -188,7 +197,14 @@ def layer_means(measured: Measured) -> dict[str, ndarray]:
     """Return the mean inputs of every layer's output matrices over all positions.
 
     ``heads`` [layer, width] holds the outputs of the heads side by side, ``neurons`` [layer, neuron] the activations.
+
+    Raises:
+        NotApplicable: the layers of the model are not alike.
     """
+    if not {"mean_heads", "mean_neurons"} <= set(measured):
+        raise NotApplicable(
+            "the layers of this model are not alike: some have another attention, or MLPs of other widths"
+        )
     return {name: measured[f"mean_{name}"] for name in ("heads", "neurons")}
 
 

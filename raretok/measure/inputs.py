@@ -219,4 +219,5 @@ class Inputs:
 
 model, windows, frequency, tokenizer = map(source, ("model", "windows", "frequency", "tokenizer"))
 local_run = source("local_run")
-sample, replacement, tolerance, every_head = map(source, ("sample", "replacement", "tolerance", "every_head"))
+sample, replacement, tolerance = map(source, ("sample", "replacement", "tolerance"))
+every_head, dtype = map(source, ("every_head", "dtype"))

@@ -2,7 +2,7 @@
 
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -25,6 +25,9 @@ class StudySettings(BaseModel):
     sample: int = Field(2000, ge=100, description="positions ablated beside the rare targets and their controls")
     replacement: Replacement = Field("mean", description="what an ablated activation becomes")
     every_head: bool = Field(False, description="ablate every attention head, not the strongest and a sample")
+    dtype: Literal["float32", "bfloat16"] = Field(
+        "float32", description="precision of the forward pass over the text: bfloat16 is faster where there is hardware"
+    )
     tolerance: float = Field(1e-4, gt=0, description="largest error of one Δ, in nats")
     seed: int = Field(0, ge=0, description="seed of the choice of documents, of samples and of resampling")
 

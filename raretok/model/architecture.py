@@ -1,7 +1,6 @@
 """Where the common families of decoders keep the parts that are measured.
 
-Everything the package knows about architectures is in this file and in ``readout`` (following tuned-lens): a family is
-one row of ``LAYOUTS``.
+A family of architectures is one row of ``LAYOUTS`` (following tuned-lens); ``readout`` knows the forms of final layers.
 """
 
 from collections.abc import Mapping

@@ -30,12 +30,12 @@ def run_trace(model: LoadedModel, windows: Windows, progress: bool = True) -> Tr
     residual = torch.empty(count * len(used), readout.w_out.shape[1], dtype=readout.w_out.dtype)
     loss = torch.empty(count * len(used), dtype=torch.float64)
     with tqdm(total=count, desc="forward pass", unit="window", disable=None if progress else True) as bar:
-        for part in batches(windows.tokens):
+        for part in batches(model, windows.tokens):
             ids = torch.from_numpy(windows.tokens[part].astype(np.int64)).to(model.device)
             activations, stream = (x[:, SKIP:-1].flatten(0, 1) for x in forward(model, ids))
             rows = slice(part.start * len(used), part.stop * len(used))
             activation[rows], residual[rows] = activations.cpu(), stream.cpu()
-            loss[rows] = readout.losses(stream, ids[:, SKIP + 1 :].flatten()).cpu().double()
+            loss[rows] = readout.losses(stream.to(residual.dtype), ids[:, SKIP + 1 :].flatten()).cpu().double()
             bar.update(len(ids))
     if not (loss.isfinite().all() and activation.isfinite().all()):
         raise RaretokError(f"{model.entry.name} gives NaN or infinite losses or activations: its weights are damaged")

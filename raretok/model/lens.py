@@ -1,4 +1,4 @@
-"""The same ablation through transformer-lens, whose forward pass and hooks are independent of the package's own."""
+"""The same ablation through transformer-lens, whose hooks and attention are independent of the package's own code."""
 
 import copy
 import logging

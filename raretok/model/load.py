@@ -96,12 +96,10 @@ class LoadedModel:
 
 
 def pick_device(device: str) -> torch.device:
-    """The device of a given name; ``auto`` selects CUDA or MPS if available, and otherwise the CPU."""
+    """The device of a given name; ``auto`` selects CUDA if available, and otherwise the CPU (MPS has no float64)."""
     if device != "auto":
         return torch.device(device)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _source(entry: ModelEntry, step: int | None, store: Store | None) -> Path:
@@ -257,6 +255,13 @@ def _wrap(entry: ModelEntry, network: Any, tokenizer: Any, device: str, dtype: t
     inputs = mlp_inputs(find(network, layout.blocks)[-1], layout)
     loaded = LoadedModel(entry, network, layout, tokenizer, readout, 0.0, inputs)
     return replace(loaded, readout_error=_self_check(loaded))
+
+
+def in_precision(model: LoadedModel, dtype: str) -> LoadedModel:
+    """The model with a forward pass in ``float32`` or ``bfloat16``; its readout stays in float32."""
+    if dtype == "float32":
+        return model
+    return replace(model, network=copy.deepcopy(model.network).to(getattr(torch, dtype)))
 
 
 def _self_check(model: LoadedModel) -> float:

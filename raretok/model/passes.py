@@ -22,19 +22,22 @@ from raretok.model.load import LoadedModel, stream_of
 from raretok.model.trace import SKIP
 
 BATCH_TOKENS, GRAPH_TOKENS = 1024, 512
-"""Approximate number of tokens in the windows that are processed at a time, without and with gradients."""
+"""Approximate number of tokens that are processed at a time on the CPU, without and with gradients."""
+CARD = 16
+"""How many times as many a graphics card processes."""
 
 
 @dataclass(frozen=True)
 class Pass:
     """A forward pass over some windows.
 
-    It holds the ``inputs`` of each block and the ``options`` it was called with, the inputs of each attention's output
-    matrix (``heads``) and of each MLP's output matrix (``neurons``), and the residual stream after the last block.
+    It holds the ``inputs`` of each block and its other arguments (``options``, positional and named), the inputs of
+    each attention's output matrix (``heads``) and of each MLP's output matrix (``neurons``), and the residual stream
+    after the last block.
     """
 
     inputs: list[Float[Tensor, "window position d_model"]]
-    options: list[dict[str, Any]]
+    options: list[tuple[tuple[Any, ...], dict[str, Any]]]
     heads: list[Float[Tensor, "window position width"]]
     neurons: list[Float[Tensor, "window position neuron"]]
     residual: Float[Tensor, "window position d_model"]
@@ -68,7 +71,7 @@ def run_pass(model: LoadedModel, tokens: Int[ndarray, "window position"], graph:
     def enter(k: int) -> Callable[..., Any]:
         def hook(module: Any, args: Any, kwargs: Any) -> Any:
             x = args[0].detach().requires_grad_() if graph and k == 0 else args[0]
-            inputs[k], options[k] = x, kwargs
+            inputs[k], options[k] = x, (args[1:], kwargs)
             return (x, *args[1:]), kwargs
 
         return hook
@@ -127,7 +130,8 @@ def _go_on(model: LoadedModel, base: Pass, layer: int, copies: int) -> tuple[Ten
         with torch.inference_mode():
             x = base.inputs[layer].repeat(copies, 1, 1)
             for k in range(layer, model.layer + 1):
-                x = stream_of(model.blocks[k](x, **_repeated(base.options[k], windows, copies)))
+                rest, named = _repeated(base.options[k], windows, copies)
+                x = stream_of(model.blocks[k](x, *rest, **named))
     finally:
         handle.remove()
     return kept[0], x
@@ -173,9 +177,14 @@ def ablate_neuron(
         return _go_on(model, base, layer, 1)[1]
 
 
-def batches(tokens: Int[ndarray, "window position"], most: int = BATCH_TOKENS) -> list[slice]:
-    """Slices of the windows, with about ``most`` tokens each, that are processed at a time."""
-    step = max(1, most // tokens.shape[1])
+def at_once(model: LoadedModel, graph: bool = False) -> int:
+    """Approximate number of tokens to process at a time, without or with gradients."""
+    return (GRAPH_TOKENS if graph else BATCH_TOKENS) * (1 if model.device.type == "cpu" else CARD)
+
+
+def batches(model: LoadedModel, tokens: Int[ndarray, "window position"], graph: bool = False) -> list[slice]:
+    """Slices of the windows that are processed at a time, without or with gradients."""
+    step = max(1, at_once(model, graph) // tokens.shape[1])
     return [slice(k, min(k + step, len(tokens))) for k in range(0, len(tokens), step)]
 
 
@@ -184,20 +193,24 @@ def summed_inputs(model: LoadedModel) -> Iterator[dict[str, list[Tensor]]]:
     """Within this context, the inputs of output matrices are summed over the used positions of every pass.
 
     Yields the sums by layer in float64: of the attentions' output matrices (``heads``) and of the MLPs' (``neurons``).
+    A layer without such a matrix, as a hybrid model may have, keeps None.
     """
     matrices = {"heads": model.layout.attention_out, "neurons": model.layout.mlp_out}
-    sums: dict[str, list[Any]] = {name: [0.0] * (model.layer + 1) for name in matrices}
+    sums: dict[str, list[Any]] = {name: [None] * (model.layer + 1) for name in matrices}
 
     def add(name: str, k: int) -> Callable[..., None]:
         def hook(module: Any, args: Any) -> None:
-            sums[name][k] = sums[name][k] + args[0][:, SKIP:-1].sum(1).double().sum(0)
+            used = args[0][:, SKIP:-1]
+            total = used.sum(1, dtype=torch.promote_types(used.dtype, torch.float32)).double().sum(0)
+            sums[name][k] = total if sums[name][k] is None else sums[name][k] + total
 
         return hook
 
     handles = [
-        find(block, path).register_forward_pre_hook(add(name, k))
+        matrix.register_forward_pre_hook(add(name, k))
         for k, block in enumerate(model.blocks)
         for name, path in matrices.items()
+        if (matrix := find(block, path)) is not None
     ]
     try:
         yield sums

@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from raretok.model.load import LoadedModel
-from raretok.model.passes import BATCH_TOKENS, GRAPH_TOKENS, ablate_heads, batches, layers_reaching, run_pass
+from raretok.model.passes import ablate_heads, at_once, batches, layers_reaching, run_pass
 from raretok.model.trace import SKIP
 
 PROBES = 1
@@ -44,17 +44,16 @@ def head_influences(
         progress: Show a progress bar on a terminal.
     """
     influences = np.zeros((len(sets), len(tokens), len(weights), model.readout.neurons), dtype=np.float32)
-    w = torch.from_numpy(weights).to(model.device, torch.float32)
-    scale, means = (torch.from_numpy(x).to(model.device, torch.float32) for x in (1 / spread, mean))
-    parts = batches(tokens)
+    w, scale, means = (torch.from_numpy(x).to(model.readout.w_out) for x in (weights, 1 / spread, mean))
+    parts = batches(model, tokens)
     layers = np.array([layer for layer, _ in sets])
     with tqdm(total=len(parts) * len(sets), desc="heads", unit="ablation", disable=None if progress else True) as bar:
         for rows in parts:
             base = run_pass(model, tokens[rows])
-            at_once = max(1, BATCH_TOKENS // tokens[rows].size)
+            together = max(1, at_once(model) // tokens[rows].size)
             for layer in np.unique(layers).tolist():
                 here = np.flatnonzero(layers == layer)
-                for some in np.split(here, np.arange(at_once, len(here), at_once)):
+                for some in np.split(here, np.arange(together, len(here), together)):
                     moved = ablate_heads(model, base, layer, [sets[k][1] for k in some], means[layer])
                     far = ((moved - base.neurons[-1])[:, :, SKIP:-1] * scale).abs()
                     influences[some, rows] = torch.einsum("bwt,swtn->swbn", w[:, rows], far).cpu().numpy()
@@ -81,15 +80,15 @@ def screen_heads(
     """
     count, layers = model.heads, layers_reaching(model)
     generator = torch.Generator().manual_seed(seed)
-    scale, means = (torch.from_numpy(x).to(model.device, torch.float32) for x in (1 / spread[members], mean))
+    scale, means = (torch.from_numpy(x).to(model.readout.w_out) for x in (1 / spread[members], mean))
     estimates = np.zeros((layers * count, len(tokens), len(weights)))
-    parts = batches(tokens, GRAPH_TOKENS)
+    parts = batches(model, tokens, graph=True)
     for rows in tqdm(parts, desc="screening heads", unit="batch", disable=None if progress else True):
         base = run_pass(model, tokens[rows], graph=True)
         z = base.neurons[-1][:, SKIP:-1, members] * scale
         moves = [(m - x.detach())[:, SKIP:] for m, x in zip(means[:layers], base.heads[:layers], strict=True)]
         for b, weight in enumerate(weights[:, rows]):
-            w = torch.from_numpy(weight).to(model.device, torch.float32).sqrt()[..., None]
+            w = torch.from_numpy(weight).to(model.readout.w_out).sqrt()[..., None]
             for _ in range(probes):
                 sign = (torch.randint(0, 2, z.shape, generator=generator) * 2.0 - 1).to(z)
                 slopes = torch.autograd.grad((sign * w * z).sum(), base.heads[:layers], retain_graph=True)
@@ -110,9 +109,10 @@ def neuron_attributions(
 
     The effect is Σ_t δ[t, i] · ∂(Σ w·loss)/∂a[t, i], in nats and float32; ``mean`` holds the mean activations.
     """
-    means = torch.from_numpy(mean).to(model.device, torch.float32)
+    means = torch.from_numpy(mean).to(model.readout.w_out)
     effects = np.zeros((len(mean), len(tokens), len(weights), model.readout.neurons), dtype=np.float32)
-    for rows in tqdm(batches(tokens, GRAPH_TOKENS), desc="gradients", unit="batch", disable=None if progress else True):
+    parts = batches(model, tokens, graph=True)
+    for rows in tqdm(parts, desc="gradients", unit="batch", disable=None if progress else True):
         base = run_pass(model, tokens[rows], graph=True)
         loss = losses(model, base.residual, tokens[rows])
         for b, weight in enumerate(weights[:, rows]):

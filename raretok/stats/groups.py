@@ -14,6 +14,8 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
+from raretok.stats.eigen import eigenvalues
+
 NEIGHBOURS = 5
 """Number of nearest neighbours outside the group from which the replacement of each member is drawn."""
 CALIPER = 1.0
@@ -117,7 +119,7 @@ def _summaries(
     unbiased = squared - (1 - squared) ** 2 / max(rows - 1, 1)
     off_diagonal = unbiased.sum((1, 2)) - np.trace(unbiased, axis1=1, axis2=2)
     result["participation"] = size / np.maximum(size + off_diagonal, 1.0)
-    values = np.maximum(np.linalg.eigvalsh(r), 1e-12)[:, ::-1]
+    values = np.maximum(eigenvalues(r), 1e-12)[:, ::-1]
     held = np.cumsum(values, 1) / values.sum(1, keepdims=True)
     result["components"] = ((held < EXPLAINED).sum(1) + 1) / size
     result["information"] = -0.5 * np.log(values).sum(1)

@@ -1,11 +1,12 @@
 """Statistics of a population of which a part was measured, where each measured value stands for a number of values.
 
 The weights are inverse probabilities of inclusion (Horvitz and Thompson 1952): 1 for values that were measured in any
-case, N/n for n values drawn from N others. With all weights 1 the statistics are the ordinary ones.
+case, N/n for n values drawn from N others. With all weights 1 the statistics are the ordinary ones. Ranks and medians
+are those of a population in which each value is repeated as often as its weight says.
 """
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 AT_ONCE = 1 << 24
@@ -31,12 +32,23 @@ def spearman(
         return np.asarray((share * x * y).sum(1) / np.sqrt((share * x**2).sum(1) * (share * y**2).sum(1)))
 
 
-def gini(values: Float[ndarray, "draw x"], weight: Float[ndarray, "draw x"]) -> Float[ndarray, " draw"]:
-    """Gini coefficient of values that are not negative: half the mean difference of two values over their mean."""
+def gini(
+    values: Float[ndarray, "draw x"], weight: Float[ndarray, "draw x"], drawn: Bool[ndarray, " x"] | None = None
+) -> Float[ndarray, " draw"]:
+    """Gini coefficient of values that are not negative: half the mean difference of two values over their mean.
+
+    ``drawn`` marks the values of the random sample, by default those of a weight above 1. Of n drawn values for N, two
+    different ones are both in the sample with probability n(n − 1)/(N(N − 1)), by which their difference is weighted.
+    """
+    chosen = (weight > 1).any(0) if drawn is None else drawn
+    pair = np.ones((values.shape[1], values.shape[1]))
+    if (n := int(chosen.sum())) > 1:
+        total = weight[0, chosen].sum()
+        pair[np.ix_(chosen, chosen)] = n * (total - 1) / ((n - 1) * total)
     parts = []
     for v, w in _parts(values, weight):
-        apart = np.einsum("dx,dxy,dy->d", w, np.abs(v[:, :, None] - v[:, None, :]), w)
         with np.errstate(invalid="ignore", divide="ignore"):
+            apart = np.einsum("dx,dxy,xy,dy->d", w, np.abs(v[:, :, None] - v[:, None, :]), pair, w, optimize=True)
             parts.append(apart / (2 * w.sum(1) * (w * v).sum(1)))
     return np.concatenate(parts)
 

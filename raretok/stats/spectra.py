@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from scipy.special import entr
 
+from raretok.stats.eigen import eigenvalues
 from raretok.stats.powerlaw import TailFit, fit_tail
 
 STATISTICS = ("hill", "stable_rank", "entropy", "mp_distance")
@@ -29,7 +30,7 @@ def row_correlations(rows: Float[ndarray, "*x n d"]) -> Float[ndarray, "*x n n"]
 
 def spectra(correlations: Float[ndarray, "x n n"]) -> Float[ndarray, "x n"]:
     """Eigenvalues of every Ξ in descending order."""
-    return np.maximum(np.linalg.eigvalsh(correlations)[..., ::-1], 0.0)
+    return np.maximum(eigenvalues(correlations)[..., ::-1], 0.0)
 
 
 def group_spectra(correlations: Float[ndarray, "row row"], groups: Int[ndarray, "x n"]) -> Float[ndarray, "x n"]:

@@ -40,6 +40,8 @@ class Entry(_Strict):
     length: int = Field(_DEFAULTS["length"], ge=16)
     sample: int = Field(_DEFAULTS["sample"], ge=100)
     replacement: Replacement = _DEFAULTS["replacement"]
+    every_head: bool = _DEFAULTS["every_head"]
+    dtype: Literal["float32", "bfloat16"] = _DEFAULTS["dtype"]
     seed: int = Field(0, ge=0)
     claims: Scope = Field("all", description="which claims are judged: all, or those about the rank curve alone")
     chapters: list[str] | None = Field(None, description="executed for its last step; by default the sweep's")

@@ -6,7 +6,7 @@ import torch
 from conftest import ARCHITECTURES
 
 from raretok import RaretokError
-from raretok.ablation import ablate, merge, pair_effects, replaced_by
+from raretok.ablation import ablate, make_engine, merge, pair_effects, replaced_by
 from raretok.ablation.certified import Certified
 from raretok.ablation.exact import exact_effects, tile_effects
 from raretok.ablation.identity import logit_attribution
@@ -190,3 +190,15 @@ def test_the_sums_of_several_jobs_are_those_of_one(traced, jobs, monkeypatch):
         np.testing.assert_array_equal(one.count, several.count)
         assert several.largest_bound == one.largest_bound
         assert several.fallback_share == pytest.approx(one.fallback_share)
+
+
+def test_a_shared_engine_gives_the_numbers_of_its_own(traced):
+    model, _, trace, mean = traced("llama")
+    engine = make_engine(model.readout, 1e-6, len(trace), trace.residual)
+    shared = ablate(model.readout, trace, mean, engine=engine, progress=False)["loss"]
+    own = ablate(model.readout, trace, mean, tolerance=1e-6, progress=False)["loss"]
+    np.testing.assert_array_equal(shared.net, own.net)
+    assert shared.largest_bound <= 1e-6
+    loose = ablate(model.readout, trace, mean, tolerance=1e-2, engine=engine, progress=False)["loss"]
+    assert loose.fallback_share < shared.fallback_share
+    assert engine.tolerance == 1e-6

@@ -7,7 +7,7 @@ import pytest
 from claims.trials import claims_of, finds_what_was_planted_and_little_else, verdicts_on_room
 from raretok.claims import Verdict
 from raretok.claims.routing import NEURONS, no_routing
-from raretok.findings.routing import HeadEffects
+from raretok.findings.routing import Chosen, HeadEffects
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,8 @@ def verdicts() -> pd.DataFrame:
     weight = rng.integers(3, 9, (40, 2)).astype(float)
     strength = rng.lognormal(0, 1, (30, 1, 1, 1)) * rng.lognormal(0, 0.3, (30, 40, 2, NEURONS))
     heads = strength * weight[None, :, :, None]
-    real = HeadEffects.of_every_head(heads, heads.reshape(5, 6, 40, 2, NEURONS).sum(1), weight)
+    chosen = Chosen(np.arange(30), np.ones(30), np.arange(5), 6)
+    real = HeadEffects(heads, heads.reshape(5, 6, 40, 2, NEURONS).sum(1), weight, chosen)
     return verdicts_on_room("routing", real)
 
 

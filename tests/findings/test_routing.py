@@ -9,6 +9,13 @@ from raretok.findings.groups import Group
 LAYERS, HEADS, WINDOWS, NEURONS = 5, 6, 40, 60
 
 
+def of_every_head(heads: np.ndarray, layers: np.ndarray, weight: np.ndarray) -> routing.HeadEffects:
+    """Effects in a model of which every head is ablated."""
+    count, whole = len(heads), len(layers)
+    chosen = routing.Chosen(np.arange(count), np.ones(count), np.arange(whole), count // whole)
+    return routing.HeadEffects(heads, layers, weight, chosen)
+
+
 def made(seed: int, routed: bool) -> routing.HeadEffects:
     """Heads of log-normal strength; where routed, half of them are others at rare targets."""
     rng = np.random.default_rng(seed)
@@ -19,7 +26,7 @@ def made(seed: int, routed: bool) -> routing.HeadEffects:
     noise = np.exp(0.2 * rng.standard_normal((LAYERS * HEADS, WINDOWS, 2, NEURONS)))
     heads = strength[:, None, :, None] * weight[None, :, :, None] * noise
     whole = 3 * heads.reshape(LAYERS, HEADS, WINDOWS, 2, NEURONS).max(1)
-    return routing.HeadEffects.of_every_head(heads, whole, weight)
+    return of_every_head(heads, whole, weight)
 
 
 def table(seed: int, routed: bool) -> pd.DataFrame:
@@ -41,7 +48,7 @@ def test_the_same_heads_are_called_so_and_other_heads_are_not():
 
 def test_statistics_by_hand():
     heads = np.array([[[1.0, 4.0], [2.0, 3.0], [3.0, 2.0], [4.0, 1.0]]])
-    data = routing.HeadEffects.of_every_head(np.zeros((4, 1, 2, 1)), np.zeros((2, 1, 2, 1)), np.ones((1, 2)))
+    data = of_every_head(np.zeros((4, 1, 2, 1)), np.zeros((2, 1, 2, 1)), np.ones((1, 2)))
     found = routing._statistics(data, heads, np.array([[[6.0, 8.0], [8.0, 6.0]]]))
     np.testing.assert_allclose(found["similarity"][0], -1)
     np.testing.assert_allclose(found["gini_difference"], 0, atol=1e-15)
@@ -57,25 +64,25 @@ def test_a_sample_of_the_heads_has_the_statistics_of_all():
     strength = np.exp(rng.standard_normal((layers * by_layer, 2)) * 0.3 + rng.standard_normal((layers * by_layer, 1)))
     whole = 3 * strength.reshape(layers, by_layer, 2).max(1)
     weight, members = np.ones((1, 2)), np.arange(1)
-    everything = routing.HeadEffects.of_every_head(strength[:, None, :, None], whole[:, None, :, None], weight)
+    everything = of_every_head(strength[:, None, :, None], whole[:, None, :, None], weight)
     truth = routing._of_groups(everything, members[None])
     index = np.arange(len(strength))
     noisy = strength * np.exp(0.4 * rng.standard_normal(strength.shape))
     screened = pd.DataFrame({"layer": index // by_layer, "head": index % by_layer})
     screened = screened.assign(rare=noisy[:, 0], common=noisy[:, 1])
     found = {name: [] for name in routing.STATISTICS}
-    for seed in range(60):
+    for seed in range(200):
         chosen = routing.choose(screened, False, np.random.default_rng(seed))
         assert chosen.represents.sum() == len(strength)
-        assert len(np.unique(chosen.head)) == len(chosen.head) <= 2 + 16 + 5 + 16
+        assert len(np.unique(chosen.head)) == len(chosen.head) <= 2 + 16 + 4 * 2 + 16
         part = routing.HeadEffects(
-            strength[chosen.head][:, None, :, None], whole[chosen.layer][:, None, :, None], weight, chosen, by_layer
+            strength[chosen.head][:, None, :, None], whole[chosen.layer][:, None, :, None], weight, chosen
         )
         for name, value in routing._of_groups(part, members[None]).items():
             found[name].append(value[0])
-    for name in ("similarity", "gini_rare", "gini_common", "median_head"):
-        assert abs(np.mean(found[name]) - truth[name][0]) < 0.12 * truth[name][0], name
-    assert 2.6 < np.mean(found["ratio"]) < 3.8  # The screen may miss a layer's strongest head.
+    for name, apart in {"similarity": 0.1, "gini_rare": 0.03, "gini_common": 0.03, "median_head": 0.15}.items():
+        assert abs(np.mean(found[name]) / truth[name][0] - 1) < apart, name
+    assert 2.9 < np.mean(found["ratio"]) < 3.3  # The screen may miss a layer's strongest head.
     every = routing.choose(screened, True, rng)
     np.testing.assert_array_equal(every.head, index)
 
@@ -88,7 +95,7 @@ def test_the_screen_chooses_the_strongest_and_the_most_specific_heads():
     chosen = routing.choose(screened, False, np.random.default_rng(0))
     certain = set(chosen.head[chosen.represents == 1].tolist())
     assert {7, 90, *range(20, 35)} <= certain
-    assert set(chosen.layer.tolist()) == {0, 5, 10, 14, 19}
+    assert chosen.layer.tolist() == [0, 6, 13, 19]
 
 
 def test_heads_layers_and_screen_have_the_influences():

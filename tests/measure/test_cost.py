@@ -64,7 +64,7 @@ def test_a_faster_machine_and_more_checkpoints():
 
 def test_operations_are_counted_by_hand():
     sizes = {"parameters": 10, "tokens": 3, "positions": 2, "vocab": 7, "d_model": 4, "neurons": 5}
-    assert operations(sizes) == {"forward": 60, "ablation": 2 * 7 * (8 + 20)}
+    assert operations(sizes) == {"forward": 60, "ablation": 2 * 7 * (24 + 10)}
     assert set(operations(sizes)) == set(PARTS)
 
 

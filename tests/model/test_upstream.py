@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from raretok import RaretokError
 from raretok.ablation.reference import hooked_effects
 from raretok.model import passes, upstream
-from raretok.model.load import _keep_float64, forward, load_model
+from raretok.model.load import _keep_float64, forward, load_model, wrap_model
 from raretok.model.trace import SKIP
 
 PATHS = {
@@ -100,6 +100,22 @@ def test_an_ablated_head_changes_the_last_mlp_as_a_plain_hook_says(models, archi
     assert float((after - before).abs().max()) > 1e-2
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_a_resumed_pass_is_the_pass(models, architecture, attention):
+    """Masks and positions reach the blocks of a resumed pass, whichever way the attention is computed."""
+    loaded = load_model(str(models[architecture]), device="cpu")
+    network = AutoModelForCausalLM.from_pretrained(models[architecture], attn_implementation=attention)
+    model = wrap_model(loaded.entry, network, loaded.tokenizer, "cpu")
+    for count in (1, 3):
+        base = passes.run_pass(model, windows_of(count).tokens)
+        for layer in (0, 1):
+            activation, residual = passes._go_on(model, base, layer, 2)
+            for one in residual.chunk(2):
+                torch.testing.assert_close(one, base.residual, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(activation.chunk(2)[1], base.neurons[-1], rtol=1e-5, atol=1e-5)
+
+
 def test_heads_that_cannot_reach_the_last_mlp_are_refused(models):
     model = load_model(str(models["gpt_neox"]), device="cpu")
     tokens = windows_of(2).tokens
@@ -166,8 +182,9 @@ def test_the_screen_of_heads_is_the_sum_of_squared_first_order_changes(models):
         np.testing.assert_allclose(found[head, :, 0], (weights[0] * change).sum(1), rtol=0.35)
 
 
-def test_influences_add_up_over_windows_and_bands(models):
-    model = load_model(str(models["gpt2"]), device="cpu")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_influences_add_up_over_windows_and_bands(models, dtype):
+    model = load_model(str(models["gpt2"]), device="cpu", dtype=dtype)
     tokens = windows_of(4).tokens
     used = tokens.shape[1] - 1 - SKIP
     rare = np.random.default_rng(2).random((4, used)) < 0.3
@@ -178,8 +195,8 @@ def test_influences_add_up_over_windows_and_bands(models):
     assert found.shape == (5, 4, 2, model.readout.neurons)
     base = passes.run_pass(model, tokens)
     for influence, (layer, heads) in zip(found, sets, strict=True):
-        [one] = passes.ablate_heads(model, base, layer, [heads], mean[layer].float())
-        both = passes.ablate_heads(model, base, layer, [[1 - heads[0]], heads], mean[layer].float())
+        [one] = passes.ablate_heads(model, base, layer, [heads], mean[layer].to(dtype))
+        both = passes.ablate_heads(model, base, layer, [[1 - heads[0]], heads], mean[layer].to(dtype))
         torch.testing.assert_close(both[1], one, rtol=1e-5, atol=1e-5)
         expected = ((one - base.neurons[-1])[:, SKIP:-1].abs().numpy() / spread).sum(1)
         np.testing.assert_allclose(influence.sum(1), expected, rtol=1e-4, atol=1e-4)

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from scipy import integrate
 
 from raretok.repository import MODELS
+from raretok.stats.eigen import eigenvalues
 from raretok.stats.spectra import (
     gaussian_spectra,
     group_spectra,
@@ -126,3 +127,10 @@ def test_real_layers_have_the_tail_and_the_spikes_of_weightwatcher(step, name, s
         assert ours.edge * max(weight.shape) == pytest.approx(theirs["bulk_max"], rel=0.25)
     else:
         assert ours.spikes < theirs["num_spikes"]
+
+
+def test_threads_change_no_eigenvalue(monkeypatch):
+    rows = np.random.default_rng(3).standard_normal((300, 40, 60))
+    matrices = row_correlations(rows)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    np.testing.assert_array_equal(eigenvalues(matrices), np.linalg.eigvalsh(matrices))

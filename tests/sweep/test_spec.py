@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raretok import RaretokError
+from raretok.measure.settings import StudySettings
 from raretok.model.registry import MODELS, ModelEntry
 from raretok.repository import ROOT
-from raretok.sweep.spec import Sweep, load_sweep, parameter_count
+from raretok.sweep.spec import Entry, Sweep, load_sweep, parameter_count
 
 GOOD = """studies:
   - model: reviews-neox
@@ -186,3 +187,10 @@ def test_the_size_of_a_model_is_that_of_all_its_files_at_one_step(tmp_path):
             (tmp_path / step / f"model-{shard}.safetensors").write_bytes(bytes(1000))
     (tmp_path / "state.safetensors").write_bytes(bytes(50_000))
     assert parameter_count(ModelEntry("mine", "run", str(tmp_path))) == 1500
+
+
+def test_a_study_of_a_sweep_takes_every_setting():
+    assert set(StudySettings.model_fields) - set(Entry.model_fields) == {"step", "tolerance"}
+    [one] = Entry(model="smollm2-135m", every_head=True, dtype="bfloat16").settings()
+    assert one.every_head
+    assert one.dtype == "bfloat16"
