@@ -48,7 +48,7 @@ WINDOWS, LENGTH, SMALL_LENGTH = 64, 64, 128
 trained here."""
 EVERY = 48
 """Largest number of heads of which all are ablated, unless a study asks for every head."""
-SPECIFIC, SAMPLED, LAYERS, OF_LAYER = 16, 16, 4, 2
+SPECIFIC, SAMPLED, LAYERS, OF_LAYER = 16, 16, 5, 2
 """Numbers of heads with the largest screened difference between rare and common targets, of random heads, and of whole
 layers that are ablated in larger models. The strongest head in either band and the strongest ``OF_LAYER`` heads of each
 of these layers, as screened, are ablated, too."""
@@ -232,8 +232,12 @@ def _statistics(
     heads: Float[ndarray, "draw head band"],
     layers: Float[ndarray, "draw layer band"],
     represents: Float[ndarray, "draw head"] | None = None,
+    kept: Int[ndarray, "draw layer"] | None = None,
 ) -> dict[str, Float[ndarray, " draw"]]:
-    """Compute ``STATISTICS`` of each draw; NaN where a band has no positions."""
+    """Compute ``STATISTICS`` of each draw; NaN where a band has no positions.
+
+    ``represents`` and ``kept`` are the weights of the heads and the indices of the layers in each draw.
+    """
     v = np.broadcast_to(data.chosen.represents if represents is None else represents, heads.shape[:2])
     rare, common = heads[..., 0], heads[..., 1]
     missing = ~np.isfinite(heads).all((1, 2))
@@ -247,7 +251,10 @@ def _statistics(
         "gini_common": g["common"],
         "gini_difference": g["rare"] - g["common"],
         "median_head": median(heads.mean(2), v),
-    } | {name: np.median(x.mean(2), axis=1) for name, x in over.items()}
+    }
+    for name, x in over.items():
+        by_layer = x.mean(2) if kept is None else np.take_along_axis(x.mean(2), kept, 1)
+        values[name] = np.median(by_layer, axis=1)
     return {name: np.where(missing, np.nan, x) for name, x in values.items()}
 
 
@@ -259,21 +266,25 @@ def statistics(
 
     The table has one row per group and statistic. Columns: ``group``, ``size``, ``heads`` (that can reach the neurons),
     ``ablated`` (number of them), ``documents``, ``statistic`` (``STATISTICS``), ``estimate``, ``low``, ``high`` (95%
-    interval, documents and random heads resampled), ``ceiling`` (of the similarity: agreement between two halves of the
-    documents, Spearman–Brown corrected), ``random``, ``matched`` (percentile in control groups), and the 95% ranges of
-    the controls. Where only some heads are ablated, the strongest head of a layer is the strongest of those that were
-    screened as such for the headline group. It is no maximum for another group, so ``ratio`` has no percentiles there.
+    interval, documents resampled, and random heads and layers, too, where not all are ablated), ``ceiling`` (of the
+    similarity: agreement between two halves of the documents, Spearman–Brown corrected), ``random``, ``matched``
+    (percentile in control groups), and the 95% ranges of the controls. Where only some heads are ablated, the strongest
+    head of a layer is the strongest of those that were screened as such for the headline group. It is no maximum for
+    another group, so ``ratio`` has no percentiles there.
     """
     records = []
     documents = len(data.weight)
     counts, one = bootstrap_counts(documents, RESAMPLED, seed), np.ones((1, documents))
     represents = resampled_weights(data.chosen.represents, RESAMPLED, stream(seed, "routing.heads drawn"))
+    kept, count = None, len(data.chosen.layer)
+    if data.chosen.drawn.any():
+        kept = stream(seed, "routing.layers drawn").integers(0, count, (RESAMPLED, count))
     for name in of_claims(groups) or list(groups)[:1]:
         group = groups[name]
         sums = data.of(group.ids)
         whole, drawn_sums = ([_means(x, data.weight, c) for x in sums] for c in (one, counts))
         estimates = {k: float(v[0]) for k, v in _statistics(data, *whole).items()}
-        resampled = _statistics(data, drawn_sums[0], drawn_sums[1], represents)
+        resampled = _statistics(data, drawn_sums[0], drawn_sums[1], represents, kept)
         controls = control_groups(matching, group, draws, stream(seed, "routing.controls", len(group.ids)))
         nulls = {kind: _of_groups(data, drawn) for kind, drawn in controls.items()}
         ceiling = _ceiling(data, sums[0], seed)
