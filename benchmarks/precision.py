@@ -1,24 +1,20 @@
 """What a forward pass in bfloat16 does to every headline: ``raretok/measure/precision.csv``. Run by ``make precision``.
 
-The default study is measured and judged in both precisions, in a results folder of its own that shares only the
-unpacked model; the seconds are those of the effects.
+The default study is judged in both precisions, each from its own results; the seconds are those of the effects.
 """
-
-import tempfile
-from pathlib import Path
 
 import pandas as pd
 
 from raretok import Study
 from raretok.measure.precision import RESULTS
-from raretok.store import Store, replacing
+from raretok.store import replacing
 
 EFFECTS = "effects.effects"
 
 
-def judged(dtype: str, store: Path) -> pd.DataFrame:
+def judged(dtype: str) -> pd.DataFrame:
     """The verdicts in one precision, with the seconds that the effects took."""
-    study = Study(dtype=dtype, store=store)
+    study = Study(dtype=dtype)
     claims = study.claims()
     place = study.store.path(EFFECTS, study.key(EFFECTS))
     [seconds] = [m["seconds"] for folder, m in study.store.manifests(EFFECTS) if folder == place]
@@ -27,10 +23,7 @@ def judged(dtype: str, store: Path) -> pd.DataFrame:
 
 def main() -> None:
     """Judge the study twice and write the table."""
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "model").symlink_to((Store().root / "model").resolve())
-        single, half = (judged(dtype, Path(folder)) for dtype in ("float32", "bfloat16"))
-    both = single.merge(half, on="id", suffixes=(" float32", " bfloat16"))
+    both = judged("float32").merge(judged("bfloat16"), on="id", suffixes=(" float32", " bfloat16"))
     with replacing(RESULTS) as draft:
         both.to_csv(draft, index=False, float_format="%.6g")
     print(both.to_string())
