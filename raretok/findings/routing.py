@@ -43,12 +43,12 @@ from raretok.stats.sampled import gini, median, resampled_weights, spearman
 from raretok.stats.streams import stream
 
 BANDS = ("rare", "common")
-WINDOWS, LENGTH, SMALL_LENGTH = 64, 64, 128
+WINDOWS, LENGTH, SMALL_LENGTH = 64, 48, 128
 """Number of windows in which heads are ablated, and number of first tokens in each; more for the small models that are
 trained here."""
 EVERY = 48
 """Largest number of heads of which all are ablated, unless a study asks for every head."""
-SPECIFIC, SAMPLED, LAYERS, OF_LAYER = 16, 16, 5, 2
+SPECIFIC, SAMPLED, LAYERS, OF_LAYER = 16, 16, 4, 2
 """Numbers of heads with the largest screened difference between rare and common targets, of random heads, and of whole
 layers that are ablated in larger models. The strongest head in either band and the strongest ``OF_LAYER`` heads of each
 of these layers, as screened, are ablated, too."""
