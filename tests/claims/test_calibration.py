@@ -15,7 +15,7 @@ def test_the_committed_calibration_holds_every_rule_to_its_levels():
     assert (nulls.max(axis=1) <= 0.07).all()  # 5 % and two standard errors of 500
     # No null of H is a power law: said in *regimes* and on the front page.
     assert lax.dropna().to_dict() == {"C6b": pytest.approx(0.1, abs=0.1)}
-    # C17: eight windows of text leave some cases open, see *routing*
+    # C17: the documents on which heads are ablated leave some cases open, see *routing*
     assert (table["planted"].drop("C17") >= calibration.FOUND).all()
     assert table.loc["C17", "planted"] > 0.5
     denied = table["planted, denied"]
