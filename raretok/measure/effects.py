@@ -85,7 +85,7 @@ def prepare(
     replacing = mean if replacement == "mean" else replaced_by(trace.activation, replacement, seed)
     if replacing.ndim == 2:
         replacing = replacing[torch.from_numpy(chosen.rows)]
-    engine = make_engine(model.readout, tolerance, len(chosen.rows), trace.residual)
+    engine = make_engine(model.readout, tolerance, len(chosen.rows), trace.residual[torch.from_numpy(chosen.rows)])
     error = check_against_hooks(model, windows, trace if passing is model else None, mean, engine, seed)
     return Prepared(trace, means, chosen, mean, replacing, engine, error)
 

@@ -7,6 +7,7 @@ Prints how often a killed writer had left its entry whole and how often nothing;
 was seen.
 """
 
+import contextlib
 import functools
 import json
 import os
@@ -111,9 +112,8 @@ def write_at_once(root: Path, entries: int, writers: int, rng: random.Random) ->
             for number in own.sample(range(entries), entries):
                 write(root, number)
                 if own.random() < 0.2:
-                    manifest = store.path("kind", {"number": number}) / "manifest.json"
-                    if manifest.exists():
-                        manifest.write_text("{")
+                    with contextlib.suppress(FileNotFoundError):  # Another writer may be replacing the entry.
+                        (store.path("kind", {"number": number}) / "manifest.json").write_text("{")
                 list(store.manifests())
                 write(root, number)
         except BaseException as error:
