@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -31,6 +31,7 @@ from raretok.errors import RaretokError
 FOLDER = ".raretok"
 FULL = 1 << 20
 """Bytes; a disk with less free space counts as full, because not every library reports a full disk itself."""
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
@@ -160,8 +161,7 @@ class Store:
         def build(draft: Path) -> None:
             compute().to_parquet(draft / "table.parquet", index=False)
 
-        folder = self.entry(kind, inputs, build, about)
-        return pd.read_parquet(folder / "table.parquet")
+        return self._read(lambda folder: pd.read_parquet(folder / "table.parquet"), kind, inputs, build, about)
 
     def arrays(
         self,
@@ -176,8 +176,21 @@ class Store:
             for name, array in compute().items():
                 np.save(draft / f"{name}.npy", array, allow_pickle=False)
 
-        folder = self.entry(kind, inputs, build, about)
-        return {p.stem: np.load(p, allow_pickle=False) for p in sorted(folder.glob("*.npy"))}
+        def read(folder: Path) -> dict[str, np.ndarray]:
+            names = sorted(_manifest(folder)["files"])
+            return {Path(name).stem: np.load(folder / name, allow_pickle=False) for name in names}
+
+        return self._read(read, kind, inputs, build, about)
+
+    def _read(self, read: Callable[[Path], T], kind: str, *entry: Any) -> T:
+        """Read an entry, again if another process replaces it meanwhile because it is damaged."""
+        while True:
+            folder = self.entry(kind, *entry)
+            try:
+                return read(folder)
+            except UNREADABLE:
+                if _fault(folder) is None:
+                    raise
 
 
 def _write_manifest(draft: Path, inputs: Mapping[str, Any], seconds: float, about: Mapping[str, Any]) -> None:
@@ -228,7 +241,8 @@ def _put(draft: Path, place: Path) -> None:
             if _fault(place) is None:
                 return
             aside = draft.with_name(f"{draft.name}-damaged")
-            place.rename(aside)
+            with suppress(FileNotFoundError):  # Another process has moved it aside and not put its own there yet.
+                place.rename(aside)
             shutil.rmtree(aside, ignore_errors=True)
 
 

@@ -2,6 +2,7 @@ import json
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -133,3 +134,26 @@ def test_where_results_go(tmp_path, monkeypatch):
     assert default_root() == tmp_path / "book" / ".raretok"
     monkeypatch.setenv("RARETOK_STORE", "/elsewhere")
     assert default_root() == Path("/elsewhere")
+
+
+@pytest.mark.parametrize("kept", ["table", "arrays"])
+def test_an_entry_that_is_replaced_while_it_is_read_is_read_again(tmp_path, monkeypatch, kept):
+    store, made = Store(tmp_path), []
+    values = {"table": pd.DataFrame({"x": [1.0]}), "arrays": {"x": np.ones(3)}}
+
+    def compute():
+        made.append(1)
+        return values[kept]
+
+    whole = Store.entry
+
+    def entry(self, *arguments):
+        folder = whole(self, *arguments)
+        if len(made) == 1:
+            shutil.rmtree(folder)  # Another process moves it aside.
+        return folder
+
+    monkeypatch.setattr(Store, "entry", entry)
+    found = getattr(store, kept)("kind", {"number": 1}, compute)
+    assert len(made) == 2
+    assert float(found["x"][0]) == 1

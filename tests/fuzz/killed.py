@@ -14,6 +14,7 @@ import os
 import random
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -117,7 +118,7 @@ def write_at_once(root: Path, entries: int, writers: int, rng: random.Random) ->
                 list(store.manifests())
                 write(root, number)
         except BaseException as error:
-            print(repr(error), file=sys.stderr, flush=True)
+            traceback.print_exception(error)
             os._exit(1)
 
     pids = [child(functools.partial(work, rng.random())) for _ in range(writers)]
