@@ -47,7 +47,7 @@ def heads_map(heads: pd.DataFrame, facts: Mapping[str, str]) -> alt.Chart:
     )
     return finish(
         chart.add_params(picked).properties(width="container", height=24 * heads["head"].nunique() + 20),
-        f"To first order, the {facts['heads']} heads that can reach the neurons differ widely in influence",
+        f"The influence of the {facts['heads']} heads that can reach the neurons, to first order",
         f"root mean square of the change of the neurons' activations, in their standard deviations, half A "
         f"({facts['screen_documents']} documents); choose below",
         "Heat map of each attention head's influence on the rare-token neurons by layer and head.",
