@@ -21,5 +21,5 @@ def test_the_device_script_runs_and_writes_every_part(tmp_path):
         assert record["largest_error"] <= 1e-4 < record["largest_effect"]
         assert record["loss_apart"] < 1e-3
     assert all(0 < record["ratio"] < float("inf") for record in results["speed"])
-    assert len(results["study"]["verdicts"]) >= 20
+    assert set(results["study"]["verdicts"]) == {"C1", "C22"}
     assert results["sharding"]["relative_difference"] < 1e-12
