@@ -35,7 +35,8 @@ from raretok.ablation import ablate, make_engine, merge, replaced_by, tile_input
 from raretok.ablation.exact import exact_effects
 from raretok.data.text import Windows
 from raretok.model.forward import run_trace
-from raretok.model.load import LoadedModel, load_model, load_tokenizer, wrap_model
+from raretok.model.load import load_model, load_tokenizer, wrap_model
+from raretok.model.loaded import LoadedModel
 from raretok.model.registry import find_model
 from raretok.store import replacing
 

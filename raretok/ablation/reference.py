@@ -11,7 +11,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from raretok.model.architecture import find
-from raretok.model.load import LoadedModel, stream_of
+from raretok.model.loaded import LoadedModel, stream_of
 from raretok.model.trace import SKIP
 
 

@@ -12,7 +12,7 @@ from raretok.claims.declaration import Simulation, claim
 from raretok.claims.verdicts import Judgement, Verdict, decide, interval_of, pick, published_estimate
 from raretok.findings import routing
 from raretok.findings.groups import Group
-from raretok.findings.routing import HeadEffects
+from raretok.findings.heads import HeadEffects
 from raretok.stats.streams import stream
 
 QUESTION = "Does attention send rare tokens to them?"

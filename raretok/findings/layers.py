@@ -34,7 +34,7 @@ from raretok.measure.effects import (
     trace,
 )
 from raretok.model import passes
-from raretok.model.load import LoadedModel
+from raretok.model.loaded import LoadedModel
 from raretok.model.trace import SKIP, Trace
 from raretok.model.upstream import losses, neuron_attributions
 from raretok.stats.rankcurve import HEAD

@@ -12,12 +12,11 @@ measured on the text it was chosen on.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from numpy import ndarray
 
 from raretok.data.frequency import UnigramCounts, type_bands
@@ -32,70 +31,27 @@ from raretok.findings.groups import (
     null_percentiles,
     of_claims,
 )
+from raretok.findings.heads import BANDS, Chosen, HeadEffects, choose
 from raretok.graph import arrays, memory, table
 from raretok.measure import inputs
 from raretok.measure.effects import layer_means
 from raretok.model import upstream
-from raretok.model.load import LoadedModel
+from raretok.model.loaded import LoadedModel
 from raretok.model.trace import SKIP
 from raretok.stats.resampling import bootstrap_counts, by_document, interval, split_halves
 from raretok.stats.sampled import gini, median, resampled_weights, spearman
 from raretok.stats.streams import stream
 
-BANDS = ("rare", "common")
 WINDOWS, LENGTH, SMALL_LENGTH = 64, 48, 128
 """Number of windows in which heads are ablated, and number of first tokens in each; more for the small models that are
 trained here."""
 EVERY = 48
 """Largest number of heads of which all are ablated, unless a study asks for every head."""
-SPECIFIC, SAMPLED, LAYERS, OF_LAYER = 16, 16, 4, 2
-"""Numbers of heads with the largest screened difference between rare and common targets, of random heads, and of whole
-layers that are ablated in larger models. The strongest head in either band and the strongest ``OF_LAYER`` heads of each
-of these layers, as screened, are ablated, too."""
 RESAMPLED = 400
 STATISTICS = ("similarity", "gini_rare", "gini_common", "gini_difference", "median_head", "ratio", "average_ratio")
 """Spearman's ρ of the heads' influences at rare and at common targets; Gini coefficients of either over heads, and
 their difference; the median head's influence (mean of both bands); and the median over layers of the influence of a
 whole layer relative to that of its strongest head, and to that of the average head of the model."""
-
-
-class Chosen(NamedTuple):
-    """The heads that are ablated (``head``, counted through all layers), how many heads each of them ``represents``,
-    the layers that are ablated as a whole, and the number of heads in a layer (``by_layer``)."""
-
-    head: Int[ndarray, " head"]
-    represents: Float[ndarray, " head"]
-    layer: Int[ndarray, " layer"]
-    by_layer: int
-
-    @property
-    def drawn(self) -> Bool[ndarray, " head"]:
-        """Which heads are of the random sample; none if every head is ablated."""
-        return self.represents > 1
-
-
-@dataclass(frozen=True)
-class HeadEffects:
-    """Σ |Δz| of every neuron by ablated head and by whole layer, summed over the positions of each document.
-
-    z is the activation in units of its standard deviation; ``weight`` holds the number of positions.
-    """
-
-    heads: Float[ndarray, "head document band neuron"]
-    layers: Float[ndarray, "layer document band neuron"]
-    weight: Float[ndarray, "document band"]
-    chosen: Chosen
-
-    def of(
-        self, members: Int[ndarray, " n"]
-    ) -> tuple[Float[ndarray, "head document band"], Float[ndarray, "layer document band"]]:
-        """Return the sums of the mean over some neurons."""
-        return self.heads[..., members].mean(-1, dtype=np.float64), self.layers[..., members].mean(-1, dtype=np.float64)
-
-    def strongest(self, heads: Float[ndarray, "draw head band"]) -> Float[ndarray, "draw layer band"]:
-        """Return the largest of the influences of the ablated heads of each of the ablated layers."""
-        of_layer = self.chosen.head // self.chosen.by_layer
-        return np.stack([heads[:, of_layer == layer].max(1) for layer in self.chosen.layer], axis=1)
 
 
 def _part(windows: Windows, local_run: bool, half: int) -> Windows:
@@ -162,32 +118,6 @@ def screened_heads(
 def chosen_heads(screened: pd.DataFrame, every_head: bool, seed: int) -> Chosen:
     """Choose the heads and layers to ablate, see ``choose``."""
     return choose(screened, every_head or len(screened) <= EVERY, stream(seed, "routing.chosen_heads"))
-
-
-def choose(screened: pd.DataFrame, every: bool, rng: np.random.Generator) -> Chosen:
-    """Choose the heads and layers to ablate: all of them, or by the screen and at random.
-
-    Args:
-        screened: ``screened_heads``.
-        every: whether to take all.
-        rng: for the random heads.
-    """
-    layers, count = int(screened["layer"].max()) + 1, len(screened)
-    by_layer = count // layers
-    if every:
-        return Chosen(np.arange(count), np.ones(count), np.arange(layers), by_layer)
-    size = screened[list(BANDS)].fillna(0.0).to_numpy()
-    specific = np.argsort(size[:, 1] - size[:, 0], kind="stable")[:SPECIFIC]
-    some = np.unique(np.linspace(0, layers - 1, LAYERS).round().astype(int))
-    of_layer = np.argsort(-size.mean(1).reshape(layers, by_layer)[some], axis=1, kind="stable")[:, :OF_LAYER]
-    strongest = (some[:, None] * by_layer + of_layer).ravel()
-    certain = np.unique(np.concatenate([size.argmax(0), specific, strongest]))
-    others = np.setdiff1d(np.arange(count), certain)
-    drawn = rng.choice(others, min(SAMPLED, len(others)), replace=False)
-    represents = np.ones(count)
-    represents[drawn] = len(others) / max(len(drawn), 1)
-    head = np.union1d(certain, drawn)
-    return Chosen(head, represents[head], some, by_layer)
 
 
 @arrays(inputs.model, head_windows, inputs.frequency, spread, layer_means, chosen_heads)

@@ -24,7 +24,7 @@ from raretok.graph import table
 from raretok.measure import inputs
 from raretok.model.forward import run_trace
 from raretok.model.lens import bridge_effects, bridge_of
-from raretok.model.load import LoadedModel
+from raretok.model.loaded import LoadedModel
 from raretok.model.trace import Trace
 
 RESULTS = Path(__file__).with_name("benchmarks.json")

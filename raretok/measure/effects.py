@@ -22,7 +22,7 @@ from raretok.graph import arrays, memory, table
 from raretok.measure import inputs
 from raretok.measure.checks import check_against_hooks, check_table
 from raretok.model.forward import run_trace
-from raretok.model.load import LoadedModel, in_precision
+from raretok.model.loaded import LoadedModel, in_precision
 from raretok.model.passes import summed_inputs
 from raretok.model.readout import Readout
 from raretok.model.tokens import is_word_start

@@ -15,7 +15,8 @@ from raretok.errors import NotApplicable, RaretokError
 from raretok.graph import source
 from raretok.measure.settings import StudySettings
 from raretok.model.hub import steps_here
-from raretok.model.load import LoadedModel, bos_id, load_model, load_tokenizer, model_digest, wrap_model
+from raretok.model.load import bos_id, load_model, load_tokenizer, model_digest, wrap_model
+from raretok.model.loaded import LoadedModel
 from raretok.model.registry import ModelEntry, find_model
 from raretok.store import Store
 

@@ -6,7 +6,7 @@ from tqdm import tqdm
 
 from raretok.data.text import Windows
 from raretok.errors import RaretokError
-from raretok.model.load import LoadedModel, forward
+from raretok.model.loaded import LoadedModel, forward
 from raretok.model.passes import batches
 from raretok.model.trace import SKIP, Trace
 

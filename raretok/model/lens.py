@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from torch import Tensor
 
-from raretok.model.load import LoadedModel
+from raretok.model.loaded import LoadedModel
 from raretok.model.trace import SKIP
 
 logger = logging.getLogger(__name__)

@@ -7,92 +7,27 @@ import copy
 import hashlib
 import sys
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor
 
 from raretok.code import digest_of
 from raretok.data import packages as embedded
 from raretok.errors import RaretokError
 from raretok.model import hub
-from raretok.model.architecture import Layout, find, layout_of, mlp_inputs
+from raretok.model.architecture import find, layout_of, mlp_inputs
 from raretok.model.checkpoint import read_settings, read_tokenizer, read_weights
-from raretok.model.readout import Readout, check_readout, extract_readout
+from raretok.model.loaded import LoadedModel, forward
+from raretok.model.readout import check_readout, extract_readout
 from raretok.model.registry import ModelEntry, find_model
 from raretok.store import Store
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 """Names of the files that hold a tokenizer's vocabulary, one for each kind of tokenizer."""
-
-
-@dataclass(frozen=True)
-class LoadedModel:
-    """A model that is ready to be measured.
-
-    It holds the causal language model of transformers (``network``), the layout of its family, its tokenizer, its
-    checked readout with the error of that check, and the last MLP's input weights by name.
-    """
-
-    entry: ModelEntry
-    network: Any
-    layout: Layout
-    tokenizer: Any
-    readout: Readout
-    readout_error: float
-    inputs: dict[str, Tensor]
-
-    @property
-    def blocks(self) -> Any:
-        """The blocks, in order."""
-        return find(self.network, self.layout.blocks)
-
-    @property
-    def layer(self) -> int:
-        """Index of the last block."""
-        return len(self.blocks) - 1
-
-    @property
-    def heads(self) -> int:
-        """Number of attention heads in a layer."""
-        return int(self.network.config.num_attention_heads)
-
-    @property
-    def context(self) -> int:
-        """Largest number of tokens in a window."""
-        return int(self.network.config.max_position_embeddings)
-
-    @property
-    def parallel(self) -> bool:
-        """Whether attention and MLP of a block read the same stream, so that neither reaches the other."""
-        return bool(getattr(self.network.config, "use_parallel_residual", False))
-
-    @property
-    def architecture(self) -> str:
-        """The family of the model, as ``transformers`` names it."""
-        return str(self.network.config.model_type)
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Numbers of parameters, layers, residual-stream dimensions, neurons in the last MLP, and token types."""
-        parameters, r = sum(p.numel() for p in self.network.parameters()), self.readout
-        return parameters, len(self.blocks), r.w_out.shape[1], r.neurons, r.vocab
-
-    @property
-    def device(self) -> torch.device:
-        """The device that holds the weights."""
-        return self.readout.w_out.device
-
-    @property
-    def hardware(self) -> str:
-        """A description of the device."""
-        if self.device.type == "cuda":
-            return torch.cuda.get_device_name(self.device)
-        return f"{self.device.type}, {torch.get_num_threads()} threads"
 
 
 def pick_device(device: str) -> torch.device:
@@ -257,47 +192,12 @@ def _wrap(entry: ModelEntry, network: Any, tokenizer: Any, device: str, dtype: t
     return replace(loaded, readout_error=_self_check(loaded))
 
 
-def in_precision(model: LoadedModel, dtype: str) -> LoadedModel:
-    """The model with a forward pass in ``float32`` or ``bfloat16``; its readout stays in float32."""
-    if dtype == "float32":
-        return model
-    return replace(model, network=copy.deepcopy(model.network).to(getattr(torch, dtype)))
-
-
 def _self_check(model: LoadedModel) -> float:
     ids = torch.arange(64, device=model.device).reshape(2, 32) * 7 % min(model.readout.vocab, len(model.tokenizer))
     with torch.inference_mode():
         logits = model.network(ids, use_cache=False).logits
     _, residual = forward(model, ids)
     return check_readout(model.readout, residual.flatten(0, 1), logits.flatten(0, 1), model.entry.name)
-
-
-def forward(
-    model: LoadedModel, ids: Int[Tensor, "window position"]
-) -> tuple[Float[Tensor, "window position neuron"], Float[Tensor, "window position d_model"]]:
-    """Run the model without its unembedding.
-
-    Returns the activations of the last MLP's neurons and the residual stream after the last block.
-    """
-    kept: dict[str, Tensor] = {}
-    block = model.blocks[-1]
-    handles = (
-        find(block, model.layout.mlp_out).register_forward_pre_hook(lambda m, args: kept.update(activation=args[0])),
-        block.register_forward_hook(lambda m, args, output: kept.update(residual=stream_of(output))),
-    )
-    try:
-        with torch.inference_mode():
-            model.network.base_model(ids, use_cache=False)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return kept["activation"], kept["residual"]
-
-
-def stream_of(output: Any) -> Tensor:
-    """The residual stream in what a block returns."""
-    stream: Tensor = output[0] if isinstance(output, tuple) else output
-    return stream
 
 
 def _keep_float64(model: torch.nn.Module) -> None:

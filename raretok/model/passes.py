@@ -18,7 +18,7 @@ from torch import Tensor
 
 from raretok.errors import NotApplicable, RaretokError
 from raretok.model.architecture import find
-from raretok.model.load import LoadedModel, stream_of
+from raretok.model.loaded import LoadedModel, stream_of
 from raretok.model.trace import SKIP
 
 BATCH_TOKENS, GRAPH_TOKENS = 1024, 512

@@ -12,7 +12,7 @@ from numpy import ndarray
 from torch import Tensor
 from tqdm import tqdm
 
-from raretok.model.load import LoadedModel
+from raretok.model.loaded import LoadedModel
 from raretok.model.passes import ablate_heads, at_once, batches, layers_reaching, run_pass
 from raretok.model.trace import SKIP
 

@@ -7,7 +7,7 @@ import pytest
 from claims.trials import claims_of, finds_what_was_planted_and_little_else, verdicts_on_room
 from raretok.claims import Verdict
 from raretok.claims.routing import NEURONS, no_routing
-from raretok.findings.routing import Chosen, HeadEffects
+from raretok.findings.heads import Chosen, HeadEffects
 
 
 @pytest.fixture(scope="module")

@@ -4,20 +4,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from raretok.findings import heads as head_choice
 from raretok.findings import routing
 from raretok.findings.groups import Group
 
 LAYERS, HEADS, WINDOWS, NEURONS = 5, 6, 40, 60
 
 
-def of_every_head(heads: np.ndarray, layers: np.ndarray, weight: np.ndarray) -> routing.HeadEffects:
+def of_every_head(heads: np.ndarray, layers: np.ndarray, weight: np.ndarray) -> head_choice.HeadEffects:
     """Effects in a model of which every head is ablated."""
     count, whole = len(heads), len(layers)
-    chosen = routing.Chosen(np.arange(count), np.ones(count), np.arange(whole), count // whole)
-    return routing.HeadEffects(heads, layers, weight, chosen)
+    chosen = head_choice.Chosen(np.arange(count), np.ones(count), np.arange(whole), count // whole)
+    return head_choice.HeadEffects(heads, layers, weight, chosen)
 
 
-def made(seed: int, routed: bool) -> routing.HeadEffects:
+def made(seed: int, routed: bool) -> head_choice.HeadEffects:
     """Heads of log-normal strength; where routed, half of them are others at rare targets."""
     rng = np.random.default_rng(seed)
     strength = np.repeat(np.exp(rng.standard_normal(LAYERS * HEADS))[:, None], 2, axis=1)
@@ -73,10 +74,10 @@ def test_a_sample_of_the_heads_has_the_statistics_of_all():
     screened = screened.assign(rare=noisy[:, 0], common=noisy[:, 1])
     found = {name: [] for name in routing.STATISTICS}
     for seed in range(200):
-        chosen = routing.choose(screened, False, np.random.default_rng(seed))
+        chosen = head_choice.choose(screened, False, np.random.default_rng(seed))
         assert chosen.represents.sum() == len(strength)
         assert len(np.unique(chosen.head)) == len(chosen.head) <= 2 + 16 + 4 * 2 + 16
-        part = routing.HeadEffects(
+        part = head_choice.HeadEffects(
             strength[chosen.head][:, None, :, None], whole[chosen.layer][:, None, :, None], weight, chosen
         )
         for name, value in routing._of_groups(part, members[None]).items():
@@ -84,7 +85,7 @@ def test_a_sample_of_the_heads_has_the_statistics_of_all():
     for name, apart in {"similarity": 0.1, "gini_rare": 0.03, "gini_common": 0.03, "median_head": 0.15}.items():
         assert abs(np.mean(found[name]) / truth[name][0] - 1) < apart, name
     assert 2.9 < np.mean(found["ratio"]) < 3.3  # The screen may miss a layer's strongest head.
-    every = routing.choose(screened, True, rng)
+    every = head_choice.choose(screened, True, rng)
     np.testing.assert_array_equal(every.head, index)
 
 
@@ -94,12 +95,12 @@ def test_layers_that_differ_make_the_ratio_of_a_few_uncertain():
     weight = np.ones((documents, 2))
     index = np.arange(16 * by_layer)
     screened = pd.DataFrame({"layer": index // by_layer, "head": index % by_layer, "rare": 1.0, "common": 1.0})
-    chosen = routing.choose(screened, False, rng)
+    chosen = head_choice.choose(screened, False, rng)
     heads = np.ones((len(chosen.head), documents, 2, NEURONS)) * np.exp(
         0.05 * rng.standard_normal((1, documents, 1, 1))
     )
     times = np.array([1.2, 2.0, 2.8, 3.6])[:, None, None, None]
-    data = routing.HeadEffects(heads, times * heads[: len(times)], weight, chosen)
+    data = head_choice.HeadEffects(heads, times * heads[: len(times)], weight, chosen)
     matching = pd.DataFrame(rng.standard_normal((NEURONS, 2)), columns=["a", "b"])
     group = Group("B", np.arange(20), np.arange(20))
     table = routing.statistics(data, {"controlled": group}, matching, 0, draws=20).set_index("statistic")
@@ -113,7 +114,7 @@ def test_the_screen_chooses_the_strongest_and_the_most_specific_heads():
     screened = pd.DataFrame({"layer": index // 6, "head": index % 6, "rare": 1.0, "common": 1.0})
     screened.loc[7, "rare"], screened.loc[90, "common"] = 9.0, 8.0
     screened.loc[20:34, "rare"] = 2.0
-    chosen = routing.choose(screened, False, np.random.default_rng(0))
+    chosen = head_choice.choose(screened, False, np.random.default_rng(0))
     certain = set(chosen.head[chosen.represents == 1].tolist())
     assert {7, 90, *range(20, 35)} <= certain
     assert chosen.layer.tolist() == [0, 6, 13, 19]

@@ -8,7 +8,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM, MixtralConfig, MixtralForCausalLM
 
 from raretok import RaretokError
-from raretok.model.load import forward, load_model, model_digest
+from raretok.model.load import load_model, model_digest
+from raretok.model.loaded import forward
 from raretok.model.readout import check_readout, extract_readout
 from raretok.model.registry import MODELS, PYTHIA_STEPS, find_model
 

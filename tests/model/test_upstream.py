@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM
 from raretok import RaretokError
 from raretok.ablation.reference import hooked_effects
 from raretok.model import passes, upstream
-from raretok.model.load import _keep_float64, forward, load_model, wrap_model
+from raretok.model.load import _keep_float64, load_model, wrap_model
+from raretok.model.loaded import forward
 from raretok.model.trace import SKIP
 
 PATHS = {

@@ -6,7 +6,7 @@ import numpy as np
 
 from raretok.claims import routing as rules
 from raretok.claims.wording import verdict_texts, with_interval
-from raretok.findings import routing
+from raretok.findings import heads as head_choice
 from raretok.findings.groups import headline
 from raretok.study import Study
 
@@ -38,7 +38,7 @@ def facts(study: Study) -> dict[str, str]:
             "gap_place": f"{rows['gini_difference']['matched']:.1%}",
             "average": intervals["average_ratio"],
             "middle": intervals["median_head"],
-            "random_heads": str(routing.SAMPLED),
+            "random_heads": str(head_choice.SAMPLED),
             "similar": f"{rules.SIMILAR:g}",
             "worth": f"{rules.WORTH:g}",
             "all": f"{rules.ALL:g}",
