@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := $(if $(shell command -v uv),uv pip install --quiet --python $(BIN)/python,$(BIN)/pip install --quiet --disable-pip-version-check)
+INSTALL := $(if $(shell command -v uv),uv pip install --quiet --python $(BIN)/python,$(BIN)/pip install --quiet --no-compile --disable-pip-version-check)
 # Named by what the results come from: another revision of it measures again.
 SOURCES := $(shell find raretok models constraints.txt -type f -not -name '*.pyc' | sort)
 MEASURED := $(or $(RARETOK_STORE),.raretok)/.measured-$(shell cat $(SOURCES) | sha256sum | cut -c1-16)

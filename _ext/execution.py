@@ -1,25 +1,29 @@
-"""Sphinx extension: what a chapter shows is as old as the package it ran, not as its own text.
+"""Sphinx extension: a page runs again when it would show something else, and not when its text alone has changed.
 
-The execution cache knows only the cells of a page. Here its folder is named by a digest of the package, the pinned
-versions, the shipped models and the results that come with the package, so that an edit of any of them runs every
-chapter again. The chapters that show what is in the results folder, or the commit, are run at every build: these are
-in no digest.
+The execution cache knows only the cells of a page. Beside it, a record is kept of each page that ran: the digest of
+the code of the package that the page imports, and what it asked its studies for, with the digests of what it got. A
+page is run again unless all of it is as it was. Pages that show what is in the results folder, or the commit, run
+again when one of these has changed.
 
-Pages that are not in the cache are run before they are read, two at a time.
+Pages are run before they are read, two at a time.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
+import json
 import os
 import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import jupytext
 from jupyter_cache import get_cache
 from jupyter_cache.cache.db import NbCacheRecord
 from jupyter_cache.executors.basic import ExecutionWorkerLocalMProc, ProcessData
@@ -28,37 +32,136 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.util import logging
 
-ALWAYS = ("chapters/index", "chapters/models", "chapters/scorecard", "chapters/provenance")
-"""Pages that are read and run again whatever has changed."""
+import raretok
+from raretok.code import digest_of_imports
+
+PACKAGE = Path(raretok.__file__).parent
+FOLDER = ("chapters/index", "chapters/models", "chapters/scorecard", "chapters/provenance")
+"""Pages that show what is in the results folder, or the commit. The first adds to the folder what the others show."""
 AT_ONCE = 2
 """Pages that run at once: most of a page's time is spent on one core, and each holds a model."""
+ASKED = "RARETOK_ASKED"
 READER = {"type": "plugin", "name": "myst_nb_md"}
 log = logging.getLogger(__name__)
 
 
-def digest(root: Path) -> str:
-    """Digest of everything outside the pages that a page's numbers come from, the package that pages import
-    included.
-    """
+def digest(*paths: Path) -> str:
+    """Digest of some files."""
     found = hashlib.sha256()
-    spec = importlib.util.find_spec("raretok")
-    imported = Path(spec.origin).parent if spec and spec.origin else root / "raretok"
-    package = [p for folder in dict.fromkeys((root / "raretok", imported)) for p in sorted(folder.rglob("*"))]
-    code = [p for p in package if p.suffix in (".py", ".json", ".csv")]
-    shipped = sorted(p for p in (root / "models").rglob("*") if p.is_file())
-    for path in [*code, *shipped, root / "constraints.txt"]:
-        found.update(os.path.relpath(path, root).encode() + path.read_bytes())
+    for path in sorted(paths):
+        found.update(f"{path}\n".encode() + path.read_bytes())
     return found.hexdigest()[:16]
 
 
-def salt(app: Sphinx, config: Config) -> None:
-    """Name the cache folder; a changed name also makes Sphinx read every page again."""
-    config.nb_execution_cache_path = str(Path(app.outdir).parent / ".jupyter_cache" / digest(Path(app.srcdir)))
+def data(root: Path) -> str:
+    """Digest of what every page may show beside the results of studies: models and data that come with the package,
+    the text of claims, and the pinned versions.
+    """
+    held = [p for p in PACKAGE.rglob("*") if p.suffix in (".json", ".csv") or p.parent.name == "claims"]
+    models = (root / "models").rglob("*")
+    return digest(*(p for p in [*held, *models, root / "constraints.txt"] if p.is_file()))
 
 
-def always(*_: Any) -> list[str]:
-    """Name the pages that are always read again."""
-    return list(ALWAYS)
+def folder(root: Path) -> str:
+    """Digest of the state of the results folder, and of the commit."""
+    store = Path(os.environ.get("RARETOK_STORE") or root / ".raretok")
+    entries = sorted(f"{p} {p.stat().st_mtime_ns}" for p in store.glob("*/*/manifest.json"))
+    commit = b""
+    with suppress(OSError):  # Without git the pages show that there is no commit.
+        for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]):
+            commit += subprocess.run(["git", "-C", root, *arguments], capture_output=True, check=False).stdout
+    return hashlib.sha256("\n".join(entries).encode() + commit).hexdigest()[:16]
+
+
+def code_of(page: Path) -> str:
+    """Digest of all code of the package that the cells of a page import, without what their studies compute."""
+    return digest_of_imports("\n".join(c.source for c in jupytext.read(page).cells if c.cell_type == "code"))
+
+
+class Records:
+    """The records of the pages that ran, one file a page beside the execution cache."""
+
+    def __init__(self, app: Sphinx) -> None:
+        """Read the state of everything that pages show."""
+        self.root, self.place = Path(app.srcdir), Path(app.config.nb_execution_cache_path) / "pages"
+        self.place.mkdir(parents=True, exist_ok=True)
+        self.now = {"data": data(self.root), "code": digest(*PACKAGE.rglob("*.py"))}
+
+    def path(self, name: str, ending: str = "json") -> Path:
+        """The file of a page."""
+        return self.place / f"{name.replace('/', '.')}.{ending}"
+
+    def read(self, name: str) -> dict[str, Any]:
+        """The record of a page; empty if there is none that can be read."""
+        try:
+            record = json.loads(self.path(name).read_text(encoding="utf-8"))
+            return record if isinstance(record, dict) else {}
+        except (OSError, ValueError):
+            return {}
+
+    def write(self, name: str, record: dict[str, Any]) -> None:
+        """Keep the record of a page; the file appears whole or not at all."""
+        draft = self.path(name, "draft")
+        draft.write_text(json.dumps(record), encoding="utf-8")
+        os.replace(draft, self.path(name))
+
+    def ran(self, name: str, code: str) -> None:
+        """Keep what a page asked for while it ran; ``code`` is the digest of its code when it started."""
+        notes = self.path(name, "asked")
+        asked = sorted(set(notes.read_text(encoding="utf-8").splitlines())) if notes.is_file() else []
+        notes.unlink(missing_ok=True)
+        state = {"folder": folder(self.root)} if name in FOLDER else {}
+        self.write(name, {**self.now, **state, "page": code, "asked": asked, "run": os.urandom(8).hex()})
+
+    def stale(self, pages: dict[str, Path]) -> Iterator[str]:
+        """Yield the names of pages that would show something else if they ran."""
+        unsure = {}
+        for name, page in pages.items():
+            record = self.read(name)
+            shown = {**self.now, "folder": folder(self.root)} if name in FOLDER else {"data": self.now["data"]}
+            if any(record.get(key) != value for key, value in shown.items()):
+                yield name
+            elif record.get("code") != self.now["code"]:
+                if record.get("page") == code_of(page):
+                    unsure[name] = record
+                else:
+                    yield name
+        if unsure:
+            log.info("the code has changed: asking again for what %d pages show", len(unsure))
+            asked = json.dumps({name: record["asked"] for name, record in unsure.items()})
+            command = [sys.executable, "-m", "raretok.book.asked"]
+            done = subprocess.run(command, input=asked, stdout=subprocess.PIPE, text=True, check=True)
+            changed = json.loads(done.stdout)
+            yield from changed
+            for name in set(unsure) - set(changed):
+                self.write(name, {**unsure[name], **self.now})
+
+
+def place(app: Sphinx, config: Config) -> None:
+    """Name the folder of the execution cache."""
+    config.nb_execution_cache_path = str(Path(app.outdir).parent / ".jupyter_cache")
+
+
+def pages_of(app: Sphinx) -> dict[str, Path]:
+    """The pages that have cells, by name."""
+    pages = {name: Path(app.env.doc2path(name)) for name in sorted(app.env.found_docs)}
+    return {
+        name: page
+        for name, page in pages.items()
+        if page.suffix == ".md" and is_myst_markdown_notebook(page.read_text(encoding="utf-8"))
+    }
+
+
+def outdated(app: Sphinx, *_: Any) -> list[str]:
+    """Run the pages that would show something else, and name all pages that ran since Sphinx last read them."""
+    if app.config.nb_execution_mode != "cache":
+        return []
+    records, pages = Records(app), pages_of(app)
+    run(app, records, pages, set(records.stale(pages)))
+    read = getattr(app.env, "raretok_runs", {})
+    runs = {name: records.read(name).get("run") for name in pages}
+    app.env.raretok_runs = runs  # type: ignore[attr-defined]
+    return [name for name in pages if runs[name] is None or runs[name] != read.get(name)]
 
 
 def _is_whole(cache: Any, pk: int) -> bool:
@@ -71,44 +174,52 @@ def _is_whole(cache: Any, pk: int) -> bool:
         return False
 
 
-def run_ahead(app: Sphinx, _: Any, names: list[str]) -> None:
-    """Run what is not in the cache, and after it what is always run: the front page, which sums up its study, then the
-    others.
+def run(app: Sphinx, records: Records, pages: dict[str, Path], stale: set[str]) -> None:
+    """Run the stale pages and those that are not in the cache, of the pages that show the results folder the first
+    before the others.
 
     A page that fails, or whose process is killed, runs again, and is told, when it is read.
     """
-    if app.config.nb_execution_mode != "cache":
-        return
     cache = get_cache(app.config.nb_execution_cache_path)
-    phases: list[list[ProcessData]] = [[], [], []]
-    for name in sorted(names):
-        path = Path(app.env.doc2path(name))
-        if path.suffix != ".md" or not is_myst_markdown_notebook(path.read_text(encoding="utf-8")):
-            continue
+    phases: list[dict[str, ProcessData]] = [{}, {}, {}]
+    codes: dict[str, str] = {}
+    for name, path in pages.items():
         page = cache.add_nb_to_project(str(path), read_data=READER)
         found = cache.get_cached_project_nb(page.pk)
         if found is not None:
-            if name not in ALWAYS and _is_whole(cache, found.pk):
+            if name not in stale and _is_whole(cache, found.pk):
                 continue
             NbCacheRecord.remove_records([found.pk], cache.db)
             shutil.rmtree(Path(cache.path) / "executed" / found.hashkey, ignore_errors=True)
-        phase = 0 if name not in ALWAYS else 1 if name == ALWAYS[0] else 2
-        phases[phase].append(ProcessData(page.pk, page.uri, cache, None, False))
+        records.path(name).unlink(missing_ok=True)
+        phase = 0 if name not in FOLDER else 1 if name == FOLDER[0] else 2
+        phases[phase][name] = ProcessData(page.pk, page.uri, cache, None, False)
+        codes[name] = code_of(path)
     total, number = sum(map(len, phases)), 0
-    for pages in phases:
-        at_once = max(1, min(AT_ONCE, len(pages)))
+    for waiting in phases:
+        at_once = max(1, min(AT_ONCE, len(waiting)))
         # More threads than cores wait for each other.
         threads = str(max(1, len(os.sched_getaffinity(0)) // at_once)) if hasattr(os, "sched_getaffinity") else "1"
         settle = ("OMP_NUM_THREADS", threads)
         with suppress(BrokenProcessPool), ProcessPoolExecutor(at_once, None, os.environ.setdefault, settle) as pool:
-            for done in as_completed([pool.submit(ExecutionWorkerLocalMProc(), page) for page in pages]):
+            started = {pool.submit(_run, page, records.path(name, "asked")): name for name, page in waiting.items()}
+            for done in as_completed(started):
                 number += 1
-                log.info("running pages: %d of %d, %s", number, total, Path(done.result()[1]).stem)
+                if done.result():
+                    records.ran(started[done], codes[started[done]])
+                log.info("running pages: %d of %d, %s", number, total, Path(started[done]).stem)
+
+
+def _run(page: ProcessData, notes: Path) -> bool:
+    """Run a page whose studies note what they are asked for; whether it ran to its end."""
+    notes.unlink(missing_ok=True)
+    os.environ[ASKED] = str(notes)  # The page's kernel inherits it.
+    status, _ = ExecutionWorkerLocalMProc()(page)
+    return status == 0
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx, before myst-nb reads its settings."""
-    app.connect("config-inited", salt, priority=1)
-    app.connect("env-get-outdated", always)
-    app.connect("env-before-read-docs", run_ahead)
+    app.connect("config-inited", place, priority=1)
+    app.connect("env-get-outdated", outdated)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

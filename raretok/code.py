@@ -8,7 +8,7 @@ decorators that are themselves a part of the package.
 import ast
 import hashlib
 import importlib.util
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -48,8 +48,18 @@ class _Module:
 
 def digest_of(*functions: Callable[..., Any]) -> str:
     """Return the digest of all code of the package that some functions or classes run, as 16 hexadecimal digits."""
+    return _digest((f.__module__, f.__qualname__) for f in functions)
+
+
+def digest_of_imports(source: str) -> str:
+    """Return the digest of all code of the package that a notebook or a script imports, directly or through others."""
+    imports = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Import | ast.ImportFrom)]
+    return _digest(symbol for statement in imports for symbol in _imported("", statement).values())
+
+
+def _digest(symbols: Iterable[Symbol]) -> str:
     digest = hashlib.sha256()
-    for module, name in sorted({s for f in functions for s in symbols_of(f.__module__, f.__qualname__)}):
+    for module, name in sorted({reached for symbol in symbols for reached in symbols_of(*symbol)}):
         digest.update(f"{module}:{name}\n{_text(module, name)}\n".encode())
     return digest.hexdigest()[:16]
 

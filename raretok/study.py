@@ -4,6 +4,7 @@ It resolves what declared computations need, computes each of them once, and kee
 """
 
 import json
+import os
 from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from tqdm import tqdm
 
 from raretok.data.text import given_text
 from raretok.errors import NotApplicable, RaretokError
-from raretok.graph import NODES, WRAPPERS, Node, Of, Steps, load_all, node_of
+from raretok.graph import NODES, WRAPPERS, Node, Of, Steps, at_every_step, load_all, node_of
 from raretok.measure.inputs import Inputs
 from raretok.measure.settings import read_settings
 from raretok.model.hub import steps_here
@@ -101,15 +102,19 @@ class Study:
     def get(self, wanted: Any, **parameters: Any) -> Any:
         """Return the value of a declared computation: a table, arrays, or another object that its function returns."""
         node = node_of(wanted).of(**parameters)
+        self._note(node)
+        return self._get(node)
+
+    def _get(self, node: Node) -> Any:
         if node.kind == "input":
             return self.inputs.value(node.name)
         if node.kind == "steps":
             return self._steps(node)
         if node.kind == "start":
             start = self._start()
-            return start.get(node.needs[0]) if start else None
+            return start._get(node.needs[0]) if start else None
         if node.kind == "optional":
-            return self._if_applicable(self.get, node)
+            return self._if_applicable(self._get, node)
         name = _identity(node)
         if name in self._reasons:
             raise NotApplicable(self._reasons[name])
@@ -174,7 +179,7 @@ class Study:
         if node.kind == "memory":
             return hash_of(key)
         if (content := self.store.content(node.name, key)) is None:
-            self.get(node)
+            self._get(node)
             content = self.store.content(node.name, key)
         return content
 
@@ -185,13 +190,40 @@ class Study:
             return None
 
     def _compute(self, node: Node) -> Any:
-        arguments = {name: self.get(need) for name, need in node.arguments.items()}
-        arguments |= {name: v.study.get(v.wanted) if isinstance(v, Of) else v for name, v in node.given.items()}
+        arguments = {name: self._get(need) for name, need in node.arguments.items()}
+        arguments |= {
+            name: v.study._get(node_of(v.wanted)) if isinstance(v, Of) else v for name, v in node.given.items()
+        }
         if "seed" in node.parameters:
             arguments.setdefault("seed", self.settings.seed)
         if "rng" in node.parameters:
             arguments.setdefault("rng", stream(self.settings.seed, node.name))
         return node.compute(*arguments.values()) if node.judged_by else node.compute(**arguments)
+
+    # Notes
+
+    def noted(self, node: Node) -> str:
+        """Describe, as a line of JSON, a computation and the digest of its value, or why it does not apply."""
+        return json.dumps(self._described(node), sort_keys=True)
+
+    def _described(self, node: Node) -> dict[str, Any]:
+        try:
+            digest = self.digest(node)
+        except NotApplicable as error:
+            digest = str(error)
+        wanted = node.needs[0] if node.kind in WRAPPERS else node
+        given = {
+            name: v.study._described(node_of(v.wanted)) if isinstance(v, Of) else _plain(v)
+            for name, v in wanted.given.items()
+        }
+        settings = self.settings.model_dump()
+        return {"settings": settings, "kind": node.kind, "name": wanted.name, "given": given, "digest": digest}
+
+    def _note(self, node: Node) -> None:
+        """Add what is asked for to the file that ``$RARETOK_ASKED`` names, see ``book.asked``."""
+        if path := os.environ.get("RARETOK_ASKED"):
+            with Path(path).open("a", encoding="utf-8") as notes:
+                notes.write(self.noted(node) + "\n")
 
     # Checkpoints
 
@@ -214,7 +246,9 @@ class Study:
             NotApplicable: the model has no checkpoints, or none at which the table can be made.
         """
         node = node_of(wanted).of(**parameters)
-        steps = self._steps(Node(node.name, "steps", node.compute, (node,)), progress=True)
+        every = at_every_step(node)
+        steps = self._steps(every, progress=True)
+        self._note(every)
         table = pd.concat([t.assign(step=step) for step, t in steps.items()], ignore_index=True)
         table.attrs["skipped"] = steps.skipped
         return table
@@ -234,7 +268,7 @@ class Study:
             raise NotApplicable(f"no checkpoint of {self.inputs.entry.name} has it: {next(iter(reasons.values()))}")
 
         def value(step: int) -> Any:
-            result = studies[step].get(need)
+            result = studies[step]._get(need)
             studies[step].release()
             return result
 

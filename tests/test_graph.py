@@ -2,6 +2,7 @@
 has changed.
 """
 
+import json
 from collections import Counter
 
 import numpy as np
@@ -12,6 +13,7 @@ from transformers import GPT2Config
 
 from raretok import RaretokError, Study, graph
 from raretok import code as package_code
+from raretok.book.asked import changed
 from raretok.errors import NotApplicable
 from raretok.graph import Of, arrays, at_every_step, before_training, if_applicable, memory, node_of, source, table
 from raretok.measure import inputs
@@ -332,3 +334,53 @@ def test_a_name_is_declared_once_and_not_in_a_notebook():
     curves.__module__ = "__main__"
     with pytest.raises(RaretokError, match="move it to a .py file"):
         table()(curves)
+
+
+@pytest.fixture
+def noted(models, tmp_path, monkeypatch):
+    """A function that returns what a study notes while it is asked."""
+
+    def notes(ask):
+        path = tmp_path / "notes"
+        monkeypatch.setenv("RARETOK_ASKED", str(path))
+        ask(Study(model=models["gpt2"]))
+        monkeypatch.delenv("RARETOK_ASKED")
+        return path.read_text(encoding="utf-8").splitlines()
+
+    return notes
+
+
+def test_notes_hold_as_long_as_a_study_would_return_the_same(noted, edit, monkeypatch):
+    def ask(asked):
+        asked.table(f"{ROOM}.counts", factor=3)
+
+    notes = noted(ask)
+    assert len(notes) == 1, "only what is asked for from outside is noted, not what is needed for it"
+    pages = {"a": notes, "b": []}
+    CALLS.clear()
+    assert changed(pages) == []
+    assert not CALLS, "what is kept is not computed again"
+    edit(parity)
+    assert changed(pages) == [], "edited, but what it returns is the same"
+    assert CALLS == {"parity": 1}
+    monkeypatch.setitem(ADDED, "parity", 1)
+    edit(parity)
+    assert changed(pages) == ["a"]
+
+
+def test_notes_tell_results_that_do_not_apply_and_results_of_other_studies(noted, models):
+    other = Of(Study(model=models["llama"], seed=5), f"{ROOM}.drawn")
+
+    def ask(asked):
+        with pytest.raises(NotApplicable):
+            asked.get(f"{ROOM}.hopeless")
+        asked.table(f"{ROOM}.optional")
+        asked.table(f"{ROOM}.counts", extra=other)
+
+    notes = noted(ask)
+    assert [json.loads(n)["name"].partition(".")[2] for n in notes] == ["hopeless", "optional", "counts"]
+    assert json.loads(notes[0])["digest"] == "there is nothing to see"
+    assert changed({name: [note] for name, note in zip("abc", notes, strict=True)}) == []
+    assert changed({"a": [notes[0].replace("nothing", "something")]}) == ["a"]
+    assert changed({"a": [notes[2].replace('"seed": 5', '"seed": 6')]}) == ["a"]
+    assert changed({"a": [notes[2].replace(".counts", ".gone")]}) == ["a"]

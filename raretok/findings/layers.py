@@ -222,11 +222,13 @@ def layer_checks(
     tokens, weights = text[0][:CHECKED_WINDOWS], text[1][:, :CHECKED_WINDOWS]
     mean = torch.from_numpy(means["neurons"]).to(model.readout.w_out)
     base = passes.run_pass(model, tokens)
-    before = losses(model, base.residual, tokens)
+    rare = weights[0] > 0
+    before = losses(model, base.residual, tokens, rare)
     ablated = []
     for layer, neuron in chosen:
         after = passes.ablate_neuron(model, base, layer, neuron, mean[layer])
-        rise = (losses(model, after, tokens) - before).double().cpu().numpy()
+        rise = np.zeros(rare.shape)
+        rise[rare] = (losses(model, after, tokens, rare) - before).double().cpu().numpy()
         ablated.append((weights[0] * rise).sum(1))
     return check_rows(chosen, data, np.stack(ablated), weights[0].sum(1))
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from torch import Tensor
 from tqdm import tqdm
@@ -114,9 +114,10 @@ def neuron_attributions(
     parts = batches(model, tokens, graph=True)
     for rows in tqdm(parts, desc="gradients", unit="batch", disable=None if progress else True):
         base = run_pass(model, tokens[rows], graph=True)
-        loss = losses(model, base.residual, tokens[rows])
+        weighed = (weights[:, rows] != 0).any(0)  # Only the loss at these positions counts.
+        loss = losses(model, base.residual, tokens[rows], weighed)
         for b, weight in enumerate(weights[:, rows]):
-            total = (torch.from_numpy(weight).to(loss) * loss).sum()
+            total = (torch.from_numpy(weight[weighed]).to(loss) * loss).sum()
             slopes = torch.autograd.grad(total, base.neurons, retain_graph=b + 1 < len(weights))
             for layer, (slope, x) in enumerate(zip(slopes, base.neurons, strict=True)):
                 move = (means[layer] - x.detach())[:, SKIP:]
@@ -125,8 +126,13 @@ def neuron_attributions(
 
 
 def losses(
-    model: LoadedModel, residual: Float[Tensor, "window position d_model"], tokens: Int[ndarray, "window position"]
-) -> Float[Tensor, "window used"]:
-    """Next-token cross-entropy in nats at the used positions, from the residual stream after the last block."""
-    target = torch.from_numpy(tokens[:, SKIP + 1 :].astype(np.int64)).to(residual.device)
-    return model.readout.losses(residual[:, SKIP:-1].flatten(0, 1), target.flatten()).reshape(target.shape)
+    model: LoadedModel,
+    residual: Float[Tensor, "window position d_model"],
+    tokens: Int[ndarray, "window position"],
+    chosen: Bool[ndarray, "window used"],
+) -> Float[Tensor, " chosen"]:
+    """Next-token cross-entropy in nats at chosen ones of the used positions (from ``SKIP`` to the last but one), from
+    the residual stream after the last block.
+    """
+    target = torch.from_numpy(tokens[:, SKIP + 1 :][chosen].astype(np.int64)).to(residual.device)
+    return model.readout.losses(residual[:, SKIP:-1][torch.from_numpy(chosen).to(residual.device)], target)
