@@ -60,9 +60,15 @@ def hooked_group_effects(
             if freeze_scale:
                 # norm(r) = gain · C r / σ + bias with the unablated σ is the model's own norm of the ablated residual
                 # stream, rescaled by the ratio of the scales.
-                norm, head = find(model.network, model.layout.final_norm), model.network.get_output_embeddings()
-                ratio = _scale(model, kept["residual"]) / _scale(model, unmoved)
-                after = head((norm(kept["residual"]) - model.readout.bias) * ratio[..., None] + model.readout.bias)
+                ratio = (_scale(model, kept["residual"]) / _scale(model, unmoved))[..., None]
+
+                def rescale(module: Any, args: Any, normed: Tensor) -> Tensor:
+                    bias = getattr(module, "bias", None)
+                    return normed * ratio if bias is None else (normed - bias) * ratio + bias
+
+                norm = find(model.network, model.layout.final_norm)
+                with matrix.register_forward_pre_hook(replace_activation), norm.register_forward_hook(rescale):
+                    after = model.network(ids, use_cache=False).logits
             return _losses(after, ids) - _losses(before, ids)
     finally:
         after_block.remove()

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from functools import reduce
 from operator import or_
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_origin
 
 import jupytext
 import nbformat
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from raretok.errors import RaretokError
+from raretok.measure.settings import StudySettings
 
 SCHEME = "myst://"
 _TYPES: dict[str, Any] = {"int": int, "float": float, "str": str, "bool": bool, "None": None}
@@ -50,6 +51,8 @@ class MystHandler:
 def read_chapter(path: str | Path) -> Any:
     """Return a chapter as a notebook, with the check after its parameters.
 
+    A chapter about a study takes every setting of a study; its cell need not list those that have their defaults.
+
     Raises:
         RaretokError: there is no such file, or it has no cell tagged ``parameters``.
     """
@@ -58,6 +61,7 @@ def read_chapter(path: str | Path) -> Any:
     notebook = jupytext.read(path)
     for index, cell in enumerate(notebook.cells):
         if "parameters" in cell.metadata.get("tags", []):
+            cell.source = _with_all_settings(cell.source)
             check = nbformat.v4.new_code_cell(
                 "from raretok.book.papermill_io import check_parameters\n"
                 f"check_parameters(globals(), {parameter_types(cell.source)!r})",
@@ -67,6 +71,25 @@ def read_chapter(path: str | Path) -> Any:
             notebook.cells.insert(index + 1, check)
             return notebook
     raise RaretokError(f"{path} has no cell tagged `parameters`: it cannot be parameterized")
+
+
+def _with_all_settings(source: str) -> str:
+    """Add the settings that a parameters cell about a study does not list."""
+    listed, fields = parameter_types(source), StudySettings.model_fields
+    if not {"model", "corpus"} <= set(listed):
+        return source
+    rest = [
+        f"{name}: {_annotation(field.annotation)} = {field.default!r}"
+        for name, field in fields.items()
+        if name not in listed
+    ]
+    return "\n".join([source.rstrip(), *rest])
+
+
+def _annotation(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return "str"
+    return kind.__name__ if isinstance(kind, type) else str(kind)
 
 
 def parameter_types(source: str) -> dict[str, str]:
@@ -81,7 +104,7 @@ def chapter_parameters(chapter: str | Path) -> dict[str, str]:
     The format is that of ``parameter_types``.
     """
     cells = [c for c in jupytext.read(chapter).cells if "parameters" in c.metadata.get("tags", [])]
-    return parameter_types(cells[0].source) if cells else {}
+    return parameter_types(_with_all_settings(cells[0].source)) if cells else {}
 
 
 def check_parameters(given: Mapping[str, Any], types: Mapping[str, str]) -> None:

@@ -10,18 +10,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jupytext
 import nbformat
 import yaml
 
 from raretok.book.papermill_io import chapter_parameters, run_chapter
-from raretok.errors import RaretokError
+from raretok.errors import NotApplicable, RaretokError
 from raretok.measure.settings import StudySettings
 from raretok.model.registry import find_model
 from raretok.repository import CHAPTERS, ROOT
-from raretok.store import Store
-
-CHAPTER_PARAMETERS = ("model", "step", "corpus", "windows", "length", "seed")
-"""Settings of a study that chapters take."""
+from raretok.store import Store, replacing
 
 
 def chapter_names() -> list[str]:
@@ -46,8 +44,10 @@ def check_chapters(chapters: Sequence[str]) -> None:
         raise RaretokError(f"no chapter {', '.join(unknown)}: choose from {', '.join(chapter_names())}")
 
 
-def execute(chapter: str, settings: StudySettings | None, output: Path, store: Store) -> None:
+def execute(chapter: str, settings: StudySettings | None, output: Path, store: Store) -> str | None:
     """Execute a chapter for one study and write the notebook, which appears whole or not at all.
+
+    The notebook of a chapter that does not apply to the model or the text says why, and so does what is returned.
 
     ``settings`` is None for a chapter about all studies of the store. Models that a chapter compares with are left out,
     and a chapter that follows a model over training follows the study's own.
@@ -62,7 +62,8 @@ def execute(chapter: str, settings: StudySettings | None, output: Path, store: S
     if settings:
         check_chapters([chapter])
     known = chapter_parameters(CHAPTERS / f"{chapter}.md")
-    parameters = {name: getattr(settings, name) for name in CHAPTER_PARAMETERS if settings and name in known}
+    given = settings.model_dump() if settings else {}
+    parameters: dict[str, Any] = {name: value for name, value in given.items() if name in known}
     parameters |= {name: None for name in ("compare", "other_corpus") if name in known}
     if settings and "trained" in known:
         run = find_model(settings.model).local_run
@@ -80,6 +81,9 @@ def execute(chapter: str, settings: StudySettings | None, output: Path, store: S
             f"the kernel of {chapter} died, most likely for lack of memory: use fewer windows or a larger machine"
         ) from None
     except PapermillExecutionError as error:
+        if error.ename == NotApplicable.__name__:
+            _write_reason(chapter, error.evalue, output)
+            return str(error.evalue)
         failed = output.with_suffix(".failed.ipynb")
         os.replace(draft, failed)
         raise RaretokError(f"{chapter} failed with {error.ename}: {error.evalue}\nsee {failed}") from None
@@ -88,6 +92,16 @@ def execute(chapter: str, settings: StudySettings | None, output: Path, store: S
         os.environ.pop("RARETOK_STORE")
         if before is not None:
             os.environ["RARETOK_STORE"] = before
+    return None
+
+
+def _write_reason(chapter: str, reason: str, output: Path) -> None:
+    """Write a notebook that says why a chapter does not apply."""
+    first: Any = jupytext.read(CHAPTERS / f"{chapter}.md").cells[0]
+    title = first.source.partition("\n")[0]
+    cell = nbformat.v4.new_markdown_cell(f"{title}\n\nThis chapter does not apply: {reason}.")
+    with replacing(output) as draft:
+        nbformat.write(nbformat.v4.new_notebook(cells=[cell]), draft)
 
 
 def render(title: str, root: Path, parts: Mapping[str, Sequence[Path]], out: Path) -> Path:

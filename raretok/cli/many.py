@@ -72,7 +72,8 @@ def report(
     check_chapters(names)
     for number, name in enumerate(names):
         typer.echo(f"{name} ({number + 1} of {len(names)})", err=True)
-        execute(name, study.settings, out / f"{name}.ipynb", study.store)
+        if reason := execute(name, study.settings, out / f"{name}.ipynb", study.store):
+            typer.echo(f"{name} does not apply: {reason}", err=True)
     made = [out / f"{name}.ipynb" for name in names]
     page = render(
         f"Rare-token neurons of {study.inputs.entry.name}",

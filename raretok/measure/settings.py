@@ -1,5 +1,6 @@
 """The settings of a study, in a module that is quick to import."""
 
+from collections.abc import Mapping
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
@@ -7,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from raretok.ablation.replacement import Replacement
+from raretok.data.readers import Layout
 from raretok.errors import RaretokError
 
 
@@ -17,8 +19,15 @@ class StudySettings(BaseModel):
 
     model: str = Field("smollm2-135m", description="a known name, a directory or a hub id")
     step: int | None = Field(None, description="training step, for models with checkpoints")
-    corpus: str = Field("movie-reviews", description="a known name, a .txt .csv .jsonl .parquet path, or a hub id")
+    corpus: str = Field(
+        "movie-reviews", description="a known name, a text, CSV, JSON or Parquet file or a folder of them, or a hub id"
+    )
     text_column: str = Field("text", description="field that holds the text, where there are fields")
+    documents: str = Field(
+        "auto",
+        min_length=1,
+        description="what a document of a text file is: auto, lines, blank-lines, file, or what separates documents",
+    )
     counts: str | None = Field(None, description="a .npy or .json file of training counts; else the corpus is counted")
     windows: int = Field(256, ge=2, description="how many windows of text")
     length: int = Field(256, ge=16, description="tokens in a window")
@@ -31,6 +40,11 @@ class StudySettings(BaseModel):
     tolerance: float = Field(1e-4, gt=0, description="largest error of one Δ, in nats")
     seed: int = Field(0, ge=0, description="seed of the choice of documents, of samples and of resampling")
 
+    @property
+    def layout(self) -> Layout:
+        """Where the text of a file is."""
+        return Layout(self.text_column, self.documents)
+
     @field_validator("step", "windows", "length", "sample", "seed", mode="before")
     @classmethod
     def _plain(cls, value: Any) -> Any:
@@ -40,6 +54,11 @@ class StudySettings(BaseModel):
     @classmethod
     def _path(cls, value: Any) -> Any:
         return str(value) if isinstance(value, Path) else value
+
+
+def settings_in(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Pick the settings of a study out of a notebook's variables, so that every chapter takes all of them."""
+    return {name: variables[name] for name in StudySettings.model_fields if name in variables}
 
 
 def read_settings(**values: Any) -> StudySettings:

@@ -1,6 +1,7 @@
-"""Where the common families of decoders keep the parts that are measured.
+"""Where the families of decoders keep the parts that are measured, and the names of their multipliers.
 
-A family of architectures is one row of ``LAYOUTS`` (following tuned-lens); ``readout`` knows the forms of final layers.
+A family is one row of ``LAYOUTS`` (following tuned-lens). Everything else about its final layers is read from the model
+by trying, see ``readout``.
 """
 
 from collections.abc import Mapping
@@ -24,31 +25,71 @@ class Layout(NamedTuple):
     mlp_inputs: Mapping[str, str]
 
 
+_GATED = {"mlp.up_proj": "W_up", "mlp.gate_proj": "W_gate"}
 LAYOUTS = (
-    # GPT-2
+    # GPT-2, StarCoder (GPT-BigCode)
     Layout("transformer.h", "transformer.ln_f", "attn.c_proj", "mlp.c_proj", {"mlp.c_fc": "W_in"}),
+    # GPT-Neo
+    Layout("transformer.h", "transformer.ln_f", "attn.attention.out_proj", "mlp.c_proj", {"mlp.c_fc": "W_in"}),
+    # GPT-J, CodeGen
+    Layout("transformer.h", "transformer.ln_f", "attn.out_proj", "mlp.fc_out", {"mlp.fc_in": "W_in"}),
+    # Falcon, BLOOM
+    Layout(
+        *("transformer.h", "transformer.ln_f", "self_attention.dense"),
+        *("mlp.dense_4h_to_h", {"mlp.dense_h_to_4h": "W_in"}),
+    ),
+    # MPT
+    Layout("transformer.blocks", "transformer.norm_f", "attn.out_proj", "ffn.down_proj", {"ffn.up_proj": "W_in"}),
     # GPT-NeoX, Pythia
     Layout(
-        "gpt_neox.layers",
-        "gpt_neox.final_layer_norm",
-        "attention.dense",
-        "mlp.dense_4h_to_h",
-        {"mlp.dense_h_to_4h": "W_in"},
+        *("gpt_neox.layers", "gpt_neox.final_layer_norm", "attention.dense"),
+        *("mlp.dense_4h_to_h", {"mlp.dense_h_to_4h": "W_in"}),
     ),
-    # LLaMA, SmolLM2, Mistral, Qwen, OLMo
+    # LLaMA, SmolLM, Mistral, Qwen, OLMo, Phi-3, Gemma-1, GLM, Cohere, Granite, Nemotron, StableLM and others
+    Layout("model.layers", "model.norm", "self_attn.o_proj", "mlp.down_proj", _GATED),
+    # StarCoder2
+    Layout("model.layers", "model.norm", "self_attn.o_proj", "mlp.c_proj", {"mlp.c_fc": "W_in"}),
+    # Phi-1, Phi-2
+    Layout("model.layers", "model.final_layernorm", "self_attn.dense", "mlp.fc2", {"mlp.fc1": "W_in"}),
+    # Persimmon
     Layout(
-        "model.layers",
-        "model.norm",
-        "self_attn.o_proj",
-        "mlp.down_proj",
-        {"mlp.up_proj": "W_up", "mlp.gate_proj": "W_gate"},
+        *("model.layers", "model.final_layernorm", "self_attn.dense"),
+        *("mlp.dense_4h_to_h", {"mlp.dense_h_to_4h": "W_in"}),
+    ),
+    # OPT
+    Layout("model.decoder.layers", "model.decoder.final_layer_norm", "self_attn.out_proj", "fc2", {"fc1": "W_in"}),
+    # XGLM
+    Layout("model.layers", "model.layer_norm", "self_attn.out_proj", "fc2", {"fc1": "W_in"}),
+    # LFM2
+    Layout(
+        *("model.layers", "model.embedding_norm", "self_attn.out_proj"),
+        *("feed_forward.w2", {"feed_forward.w3": "W_up", "feed_forward.w1": "W_gate"}),
     ),
 )
+AFTER_MLP = ("post_feedforward_layernorm", "post_mlp_layernorm")
+"""Names, in a block, of a norm of the MLP's output."""
+TIMES, OVER = ("logit_scale", "lm_head_multiplier"), ("logits_scaling",)
+"""Settings by which logits are multiplied, and by which they are divided."""
+BLOCK_TIMES = ("residual_multiplier",)
+"""Settings by which the output of an MLP is multiplied before it is added to the residual stream."""
 
 
 def layout_of(model: nn.Module) -> Layout | None:
     """The layout of a causal language model from transformers; None if it is of no known family."""
-    return next((layout for layout in LAYOUTS if find(model, layout.blocks) is not None), None)
+    fitting = [layout for layout in LAYOUTS if _fits(model, layout)]
+    # Blocks of a hybrid model need not have attention, but of two families the one whose attention is there is meant.
+    return max(fitting, key=lambda layout: _has_attention(model, layout), default=None)
+
+
+def _fits(model: nn.Module, layout: Layout) -> bool:
+    blocks = find(model, layout.blocks)
+    return bool(blocks) and all(
+        part is not None for part in (find(model, layout.final_norm), find(blocks[-1], layout.mlp_out))
+    )
+
+
+def _has_attention(model: nn.Module, layout: Layout) -> bool:
+    return any(find(block, layout.attention_out) is not None for block in find(model, layout.blocks))
 
 
 def find(module: Any, path: str) -> Any:
@@ -58,6 +99,15 @@ def find(module: Any, path: str) -> Any:
         if module is None:
             return None
     return module
+
+
+def setting(config: Any, *names: str) -> Any:
+    """The first of some settings that a model has and that is not None, also where they are in a part about text."""
+    for place in (config, getattr(config, "text_config", None)):
+        for name in names:
+            if (value := getattr(place, name, None)) is not None:
+                return value
+    return None
 
 
 def mlp_inputs(block: nn.Module, layout: Layout) -> dict[str, Float[Tensor, "neuron d_model"]]:

@@ -20,7 +20,7 @@ def run_trace(model: LoadedModel, windows: Windows, progress: bool = True) -> Tr
         RaretokError: if a window is longer than the model's context, or a loss or an activation is not finite.
     """
     count, length = windows.tokens.shape
-    if length > model.context:
+    if model.context is not None and length > model.context:
         raise RaretokError(
             f"windows of {length} tokens do not fit {model.entry.name}'s context of {model.context}: use shorter ones"
         )

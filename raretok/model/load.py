@@ -21,8 +21,9 @@ from raretok.errors import RaretokError
 from raretok.model import hub
 from raretok.model.architecture import find, layout_of, mlp_inputs
 from raretok.model.checkpoint import read_settings, read_tokenizer, read_weights
-from raretok.model.loaded import LoadedModel, forward
-from raretok.model.readout import check_readout, extract_readout
+from raretok.model.loaded import LoadedModel
+from raretok.model.probes import blocks_are_parallel, self_check
+from raretok.model.readout import Norm, extract_readout, read_norm
 from raretok.model.registry import ModelEntry, find_model
 from raretok.store import Store
 
@@ -188,27 +189,23 @@ def _wrap(entry: ModelEntry, network: Any, tokenizer: Any, device: str, dtype: t
     readout, layout = extract_readout(network), layout_of(network)
     assert layout
     inputs = mlp_inputs(find(network, layout.blocks)[-1], layout)
-    loaded = LoadedModel(entry, network, layout, tokenizer, readout, 0.0, inputs)
-    return replace(loaded, readout_error=_self_check(loaded))
-
-
-def _self_check(model: LoadedModel) -> float:
-    ids = torch.arange(64, device=model.device).reshape(2, 32) * 7 % min(model.readout.vocab, len(model.tokenizer))
-    with torch.inference_mode():
-        logits = model.network(ids, use_cache=False).logits
-    _, residual = forward(model, ids)
-    return check_readout(model.readout, residual.flatten(0, 1), logits.flatten(0, 1), model.entry.name)
+    loaded = LoadedModel(entry, network, layout, tokenizer, readout, 0.0, inputs, False)
+    return replace(loaded, readout_error=self_check(loaded), parallel=blocks_are_parallel(loaded))
 
 
 def _keep_float64(model: torch.nn.Module) -> None:
-    """Make every RMSNorm compute in its input's dtype: in transformers it always computes in float32."""
+    """Make every norm compute in its input's dtype: most norms of transformers always compute in float32."""
 
-    def norm(module: Any, x: Tensor) -> Tensor:
-        return module.weight * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + module.variance_epsilon)
+    def apply(norm: Norm, x: Tensor) -> Tensor:
+        x = x - x.mean(-1, keepdim=True) if norm.centred else x
+        return norm.gain * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + norm.eps) + norm.bias
 
     for module in model.modules():
-        if type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
-            module.forward = partial(norm, module)
+        if "Norm" in type(module).__name__ and type(module) is not torch.nn.LayerNorm:
+            weight = getattr(module, "weight", None)
+            width = getattr(module, "normalized_shape", None) if weight is None else weight.shape
+            if width is not None and (norm := read_norm(module, torch.zeros(1, *width, dtype=torch.float64))):
+                module.forward = partial(apply, norm)
 
 
 def is_here(entry: ModelEntry) -> bool:

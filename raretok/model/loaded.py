@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from raretok.model.architecture import Layout, find
+from raretok.model.architecture import Layout, find, setting
 from raretok.model.readout import Readout
 from raretok.model.registry import ModelEntry
 
@@ -18,7 +18,8 @@ class LoadedModel:
     """A model that is ready to be measured.
 
     It holds the causal language model of transformers (``network``), the layout of its family, its tokenizer, its
-    checked readout with the error of that check, and the last MLP's input weights by name.
+    checked readout with the error of that check, and the last MLP's input weights by name. ``parallel`` tells whether
+    attention and MLP of a block read the same stream, so that neither reaches the other.
     """
 
     entry: ModelEntry
@@ -28,6 +29,7 @@ class LoadedModel:
     readout: Readout
     readout_error: float
     inputs: dict[str, Tensor]
+    parallel: bool
 
     @property
     def blocks(self) -> Any:
@@ -42,17 +44,17 @@ class LoadedModel:
     @property
     def heads(self) -> int:
         """Number of attention heads in a layer."""
-        return int(self.network.config.num_attention_heads)
+        return int(setting(self.network.config, "num_attention_heads", "n_heads", "n_head"))
 
     @property
-    def context(self) -> int:
-        """Largest number of tokens in a window."""
-        return int(self.network.config.max_position_embeddings)
+    def context(self) -> int | None:
+        """Largest number of tokens in a window; None if there is no limit."""
+        return setting(self.network.config, "max_position_embeddings", "n_positions", "max_seq_len")
 
     @property
-    def parallel(self) -> bool:
-        """Whether attention and MLP of a block read the same stream, so that neither reaches the other."""
-        return bool(getattr(self.network.config, "use_parallel_residual", False))
+    def embedded(self) -> int:
+        """Number of token types that the model can read."""
+        return int(self.network.get_input_embeddings().weight.shape[0])
 
     @property
     def architecture(self) -> str:

@@ -5,14 +5,15 @@ form fails the self-check.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import product
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from raretok.errors import RaretokError
-from raretok.model.architecture import find, layout_of, rows_of
+from raretok.model.architecture import AFTER_MLP, BLOCK_TIMES, OVER, TIMES, Layout, find, layout_of, rows_of, setting
 
 LOGIT_BYTES = 1 << 26
 """Size to which the logits held at a time are limited."""
@@ -77,63 +78,112 @@ class Readout:
 def extract_readout(model: nn.Module) -> Readout:
     """Extract the readout from a Hugging Face causal language model.
 
+    Multipliers of the logits become a part of the final norm.
+
     Raises:
         RaretokError: if the architecture is not of the supported form, or a weight is NaN or infinite.
     """
-    config = model.config
-    name = type(model).__name__
-    _refuse_unsupported(name, config)
+    config, name = model.config, type(model).__name__
     layout = layout_of(model)
-    if layout is None:
-        raise RaretokError(f"{name} is not supported: its blocks are not where GPT-2, GPT-NeoX or LLaMA keep them")
-    block, norm = find(model, layout.blocks)[-1], find(model, layout.final_norm)
-    head = model.get_output_embeddings()  # type: ignore[operator]
-    out = find(block, layout.mlp_out)
-    if out is None:
-        raise RaretokError(f"{name} is not supported: its last block has no {layout.mlp_out} (mixture of experts?)")
-    for extra in ("post_feedforward_layernorm", "post_mlp_layernorm"):
-        if hasattr(block, extra):
-            raise RaretokError(f"{name} is not supported: its MLP is followed by a norm ({extra})")
-    if norm is None or head is None:
-        raise RaretokError(f"{name} is not supported: it has no final norm or no unembedding")
-    rms = "RMS" in type(norm).__name__
-    w_out = rows_of(out).T
-    d_model = w_out.shape[1]
-    gain = getattr(norm, "weight", None)  # A norm without weights (OLMo) has gain 1.
-    bias = getattr(norm, "bias", None)
-    eps = next((float(getattr(norm, n)) for n in ("variance_epsilon", "eps") if hasattr(norm, n)), None)
-    if eps is None and type(norm).__name__ == "OlmoLayerNorm":
-        eps = 1e-5  # OLMo hard-codes this constant in its forward pass.
-    if eps is None:
-        raise RaretokError(f"{name} is not supported: its final norm, {type(norm).__name__}, has no epsilon")
-    head_bias = getattr(head, "bias", None)
+    if reason := _why_not(model, layout):
+        raise RaretokError(f"{name} is not supported: {reason}")
+    assert layout
+    block = find(model, layout.blocks)[-1]
+    head, out = model.get_output_embeddings(), find(block, layout.mlp_out)  # type: ignore[operator]
+    w_out = rows_of(out).T.detach().contiguous() * float(setting(config, *BLOCK_TIMES) or 1.0)
+    norm = read_norm(find(model, layout.final_norm), w_out)
+    if norm is None:
+        kind = type(find(model, layout.final_norm)).__name__
+        _refuse_damaged(name, gain=getattr(find(model, layout.final_norm), "weight", None))
+        raise RaretokError(f"{name} is not supported: its final norm, {kind}, is neither a LayerNorm nor an RMSNorm")
+    times = float(setting(config, *TIMES) or 1.0) / float(setting(config, *OVER) or 1.0)
+    bias = getattr(head, "bias", None)
     readout = Readout(
-        w_out=w_out.detach().contiguous(),
-        gain=(torch.ones(d_model) if gain is None else gain.detach()).to(w_out),
-        bias=(torch.zeros(d_model) if bias is None else bias.detach()).to(w_out),
-        eps=eps,
-        centred=not rms,
+        w_out=w_out,
+        gain=norm.gain * times,
+        bias=norm.bias * times,
+        eps=norm.eps,
+        centred=norm.centred,
         unembed=head.weight.detach().T,
-        unembed_bias=(torch.zeros(head.weight.shape[0]) if head_bias is None else head_bias.detach()).to(w_out),
+        unembed_bias=(torch.zeros(head.weight.shape[0]) if bias is None else bias.detach()).to(w_out),
     )
-    for field in ("w_out", "gain", "bias", "unembed", "unembed_bias"):
-        if not getattr(readout, field).isfinite().all():
-            raise RaretokError(
-                f"{name} has NaN or infinite values in {field}: the checkpoint is damaged, fetch it again"
-            )
+    _refuse_damaged(name, **{n: getattr(readout, n) for n in ("w_out", "gain", "bias", "unembed", "unembed_bias")})
     return readout
 
 
-def _refuse_unsupported(name: str, config: Any) -> None:
-    reasons = {
-        "an encoder–decoder": getattr(config, "is_encoder_decoder", False),
-        "a model with a soft cap on its logits": getattr(config, "final_logit_softcapping", None),
-        "a mixture of experts": getattr(config, "num_local_experts", None) or getattr(config, "num_experts", None),
-        "a model that scales its logits": getattr(config, "logits_scaling", 1.0) != 1.0,
-    }
-    for reason, holds in reasons.items():
-        if holds:
-            raise RaretokError(f"{name} is not supported: it is {reason}, and its readout is not of the form needed")
+def _refuse_damaged(name: str, **tensors: Any) -> None:
+    for field, tensor in tensors.items():
+        if isinstance(tensor, Tensor) and not tensor.isfinite().all():
+            raise RaretokError(
+                f"{name} has NaN or infinite values in {field}: the checkpoint is damaged, fetch it again"
+            )
+
+
+def _why_not(model: nn.Module, layout: Layout | None) -> str | None:
+    """The reason why a model's final layers are not of the form needed; None if they may be."""
+    config = model.config
+    if getattr(config, "is_encoder_decoder", False):
+        return "it is an encoder–decoder, and its last layer also reads the encoder"
+    blocks = max((m for m in model.modules() if isinstance(m, nn.ModuleList)), key=len, default=nn.ModuleList())
+    last = blocks[-1] if len(blocks) else model
+    names = [name.rpartition(".")[2] for name, _ in last.named_modules()]
+    if any(name in ("experts", "router") or "moe" in name for name in names):
+        return "its last block is a mixture of experts, so that the neurons of a token depend on a router"
+    if any(name in ("mixer", "mamba", "feed_forward_chunk") or "rwkv" in name.lower() for name in names) and not layout:
+        return "its blocks are state-space or recurrent ones without an MLP layer"
+    if layout is None:
+        parts = ", ".join(name for name, _ in last.named_children()) or "(no parts)"
+        return (
+            "its parts are not where any of the families in raretok.model.architecture.LAYOUTS keeps them; its last "
+            f"block has {parts}"
+        )
+    for extra in AFTER_MLP:
+        if hasattr(find(model, layout.blocks)[-1], extra):
+            return f"its MLP is followed by a norm ({extra})"
+    if setting(config, "final_logit_softcapping"):
+        return "its logits have a soft cap"
+    if model.get_output_embeddings() is None:  # type: ignore[operator]
+        return "it has no unembedding"
+    return None
+
+
+class Norm(NamedTuple):
+    """A LayerNorm or RMSNorm: ``gain · C r / √(|C r|²/d_model + eps) + bias``, where C centres or does nothing."""
+
+    gain: Float[Tensor, " d_model"]
+    bias: Float[Tensor, " d_model"]
+    eps: float
+    centred: bool
+
+
+def read_norm(module: nn.Module, like: Float[Tensor, "neuron d_model"]) -> Norm | None:
+    """Find out by trying which norm a module is; None if it is neither a LayerNorm nor an RMSNorm.
+
+    Families differ in whether a gain is stored as such or less 1, where the epsilon is, and whether there is a bias.
+    """
+    width = like.shape[1]
+    generator = torch.Generator().manual_seed(0)
+    # The epsilon shows in the small rows.
+    x = torch.randn(6, width, generator=generator) * torch.tensor([3.0, 1.0, 0.3, 0.03, 0.01, 0.003])[:, None] + 0.01
+    x = x.to(like)
+    try:
+        with torch.inference_mode():
+            expected = module(x).double()
+    except (RuntimeError, TypeError):
+        return None
+    weight, bias = (getattr(module, n, None) for n in ("weight", "bias"))
+    shift = torch.zeros(width).to(like) if bias is None else bias.detach()
+    gains = [torch.ones(width).to(like)] if weight is None else [weight.detach(), 1 + weight.detach()]
+    named = [
+        float(getattr(module, n)) for n in ("variance_epsilon", "eps", "epsilon", "norm_eps") if hasattr(module, n)
+    ]
+    found: list[tuple[float, Norm]] = []
+    for gain, eps, centred in product(gains, named or (1e-5, 1e-6), (True, False)):
+        y = x.double() - x.double().mean(1, keepdim=True) if centred else x.double()
+        y = y / (y.square().mean(1, keepdim=True) + eps).sqrt() * gain.double() + shift.double()
+        found.append((float((y - expected).abs().max() / expected.abs().max()), Norm(gain, shift, eps, centred)))
+    error, norm = min(found, key=lambda pair: pair[0])
+    return norm if error < 1e-5 else None
 
 
 def check_readout(

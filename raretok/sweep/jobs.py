@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from raretok.book.report import execute, render
+from raretok.data.readers import Layout
 from raretok.data.text import load_corpus
 from raretok.errors import RaretokError
 from raretok.model import hub
@@ -51,7 +52,8 @@ def run_job(task: str, plan: Sweep, out: Path, name: str = "", part: str = "") -
     if task == "evict":
         return evict(job, out)
     if task == "report":
-        return execute(part, job.settings, out / "reports" / name / f"{part}.ipynb", store)
+        execute(part, job.settings, out / "reports" / name / f"{part}.ipynb", store)
+        return None
     if task not in ("shard", "measure"):
         raise RaretokError(f"no task {task}: choose from fetch, shard, measure, evict, report, compare, book")
     with held_device(out, job.entry.device) as device:
@@ -126,12 +128,12 @@ def finished(plan: Sweep, out: Path, store: Store) -> dict[str, str]:
     that are no longer on this machine, the recorded digest is used.
     """
     keys: dict[str, str] = {}
-    corpora: dict[tuple[str, str], str] = {}
+    corpora: dict[tuple[str, Layout], str] = {}
     for name, job in plan.jobs().items():
         if not (inputs := noted(out, name)):
             continue
         study = Study(store=store, **job.settings.model_dump())
-        text = (job.settings.corpus, job.settings.text_column)
+        text = (job.settings.corpus, job.settings.layout)
         if text not in corpora:
             corpora[text] = load_corpus(*text).digest
         try:

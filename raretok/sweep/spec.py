@@ -11,8 +11,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from raretok.ablation import Replacement
-from raretok.book.report import CHAPTER_PARAMETERS, chapter_names
+from raretok.book.report import chapter_names
 from raretok.data.text import CORPORA
 from raretok.errors import RaretokError
 from raretok.measure.settings import StudySettings
@@ -28,21 +27,13 @@ class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Entry(_Strict):
-    """One item of ``studies``: a model, its steps, the settings of its studies, and the resources of a job."""
+class Entry(StudySettings):
+    """One item of ``studies``: the settings of its studies, which are those of any study, its steps, and the resources
+    of a job.
+    """
 
     model: str
     steps: list[int] | Literal["all", "last"] = Field("last", description="all, last, or a list of training steps")
-    corpus: str = _DEFAULTS["corpus"]
-    text_column: str = _DEFAULTS["text_column"]
-    counts: str | None = None
-    windows: int = Field(_DEFAULTS["windows"], ge=2)
-    length: int = Field(_DEFAULTS["length"], ge=16)
-    sample: int = Field(_DEFAULTS["sample"], ge=100)
-    replacement: Replacement = _DEFAULTS["replacement"]
-    every_head: bool = _DEFAULTS["every_head"]
-    dtype: Literal["float32", "bfloat16"] = _DEFAULTS["dtype"]
-    seed: int = Field(0, ge=0)
     claims: Scope = Field("all", description="which claims are judged: all, or those about the rank curve alone")
     chapters: list[str] | None = Field(None, description="executed for its last step; by default the sweep's")
     jobs: int = Field(1, ge=1, le=999, description="over how many jobs the ablations of one study are spread")
@@ -51,6 +42,12 @@ class Entry(_Strict):
     keep: bool = Field(False, description="keep what was downloaded; else a checkpoint goes when its jobs are done")
     memory_mb: int | None = Field(None, ge=500, description="that a job may use; by default by the model's size")
     minutes: int | None = Field(None, ge=1, description="that a job may take; by default by the model's size")
+
+    @field_validator("step")
+    @classmethod
+    def _no_step(cls, given: int | None) -> None:
+        if given is not None:
+            raise ValueError(f"give steps: [{given}]")
 
     @field_validator("steps", mode="before")
     @classmethod
@@ -71,7 +68,7 @@ class Entry(_Strict):
             steps = [*entry.steps]
         for step in steps:
             entry.revision(step)
-            yield StudySettings(step=step, **self.model_dump(include=set(_DEFAULTS) - {"tolerance"}))
+            yield StudySettings(step=step, **self.model_dump(include=set(_DEFAULTS) - {"step"}))
 
 
 class Sweep(_Strict):
@@ -203,7 +200,7 @@ def _hint(error: Any) -> str:
     if error["type"] != "extra_forbidden":
         return ""
     known = Sweep if len(error["loc"]) == 1 else Entry
-    return f"; known are {', '.join(known.model_fields)}"
+    return f"; known are {', '.join(name for name in known.model_fields if name != 'step')}"
 
 
 def _wrong_names(sweep: Sweep) -> Iterator[tuple[tuple[Any, ...], str]]:
@@ -221,14 +218,9 @@ def _wrong_names(sweep: Sweep) -> Iterator[tuple[tuple[Any, ...], str]]:
             if not _known(name) and not os.path.isabs(name) and os.path.exists(name):
                 yield ("studies", k, field), f"{name} lies elsewhere: give its path from the folder of this file"
         try:
-            configs = list(entry.settings())
+            list(entry.settings())
         except RaretokError as error:
             yield ("studies", k), str(error)
-            continue
-        chapters = sweep.chapters if entry.chapters is None else entry.chapters
-        changed = [n for n in _DEFAULTS if n not in CHAPTER_PARAMETERS and getattr(configs[0], n) != _DEFAULTS[n]]
-        if chapters and changed:
-            yield ("studies", k), f"chapters have no parameter {', '.join(changed)}: give this entry `chapters: []`"
 
 
 def _line(node: Any, where: tuple[Any, ...]) -> int:

@@ -5,10 +5,13 @@ import subprocess
 import sys
 
 import nbformat
+import numpy as np
+import pandas as pd
 import pytest
 
-from raretok import RaretokError, StudySettings
-from raretok.book.report import CHAPTER_PARAMETERS, CHAPTERS, _place, chapter_names, execute, render
+from raretok import RaretokError, Study, StudySettings
+from raretok.book.papermill_io import chapter_parameters
+from raretok.book.report import CHAPTERS, _place, chapter_names, execute, render
 from raretok.store import Store
 
 
@@ -23,7 +26,12 @@ def test_chapters_about_a_model_are_named():
     names = chapter_names()
     assert {"identification", "regimes", "weights"} <= set(names)
     assert not {"models", "run", "references"} & set(names)
-    assert set(CHAPTER_PARAMETERS) <= set(StudySettings.model_fields)
+
+
+def test_every_chapter_about_a_study_takes_every_setting():
+    for name in chapter_names():
+        known = chapter_parameters(CHAPTERS / f"{name}.md")
+        assert name == "training" or set(StudySettings.model_fields) <= set(known), name
 
 
 def test_the_command_leaves_a_notebook_and_pages(models, corpus_file, tmp_path):
@@ -40,6 +48,41 @@ def test_the_command_leaves_a_notebook_and_pages(models, corpus_file, tmp_path):
     assert "raretok-chart" in page
     assert "Rare-token neurons of llama" in page
     assert "Traceback" not in page
+
+
+def test_a_report_is_about_the_column_and_the_text_that_the_command_names(models, documents, tmp_path):
+    other = [d.upper() for d in documents]
+    pd.DataFrame({"text": other, "review": documents}).to_csv(tmp_path / "two.csv", index=False)
+    settings = [
+        "--corpus",
+        "two.csv",
+        "--text-column",
+        "review",
+        "--windows",
+        "120",
+        "--length",
+        "64",
+        "--sample",
+        "300",
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "raretok",
+        "report",
+        str(models["gpt2"]),
+        *settings,
+        "--chapters",
+        "corpus,emergence",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "emergence does not apply: gpt2 has no checkpoints" in done.stderr
+    assert "has no checkpoints" in (tmp_path / "report/emergence.ipynb").read_text()
+    study = Study(models["gpt2"], documents, windows=120, length=64, sample=300)
+    [kept] = (tmp_path / ".raretok" / "effects.effects").iterdir()
+    loss = np.load(kept / "loss.npy")
+    np.testing.assert_allclose(loss, study.get("effects.effects")["loss"], atol=1e-9)
 
 
 def test_a_chapter_that_fails_is_told_and_kept_up_to_there(tmp_path):

@@ -1,10 +1,14 @@
+import gzip
 import json
 
+import datasets
 import numpy as np
 import pandas as pd
+import pyarrow
 import pytest
 
 from raretok import RaretokError
+from raretok.data.readers import Layout
 from raretok.data.text import Corpus, Tokenised, load_corpus, make_windows, tokenise
 
 
@@ -52,7 +56,7 @@ def test_formats_agree(tmp_path):
     frame.to_csv(tmp_path / "a.csv", index=False)
     frame.to_parquet(tmp_path / "a.parquet")
     (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"body": t}) for t in texts), encoding="utf-8")
-    read = [load_corpus(str(tmp_path / f"a.{kind}"), "body").documents for kind in ("csv", "parquet", "jsonl")]
+    read = [load_corpus(str(tmp_path / f"a.{kind}"), Layout("body")).documents for kind in ("csv", "parquet", "jsonl")]
     assert read == [tuple(texts)] * 3
 
 
@@ -62,6 +66,63 @@ def test_plain_text_becomes_documents_of_whole_paragraphs(tmp_path):
     documents = load_corpus(str(tmp_path / "a.txt")).documents
     assert len(documents) == 3
     assert "\n\n".join(documents).split("\n\n") == paragraphs
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "A.JSONL", "a.jsonl.zst", "a.json", "a.tsv", "a.ndjson", "folder"])
+def test_packed_files_other_endings_and_folders_hold_the_same_documents(tmp_path, name):
+    texts = ["one, two", "más", "a\tb"]
+    records = [{"text": t} for t in texts]
+    lines = "\n".join(map(json.dumps, records)).encode()
+    path = tmp_path / name
+    if name == "folder":
+        path.mkdir()
+        for k, t in enumerate(texts):
+            (path / f"{k}.txt").write_text(t, encoding="utf-8")
+    elif name.endswith(".zst"):
+        with pyarrow.CompressedOutputStream(str(path), "zstd") as stream:
+            stream.write(lines)
+    elif name.endswith(".tsv"):
+        pd.DataFrame(records).to_csv(path, index=False, sep="\t")
+    else:
+        path.write_bytes({"a.jsonl.gz": gzip.compress(lines), "a.json": json.dumps(records).encode()}.get(name, lines))
+    assert load_corpus(str(path)).documents == tuple(texts)
+
+
+def test_a_dataset_that_was_saved_to_a_folder_is_read(tmp_path):
+    datasets.Dataset.from_dict({"text": ["a", "b", None, "c", "d", "e"]}).save_to_disk(tmp_path / "saved")
+    assert load_corpus(str(tmp_path / "saved")).documents == ("a", "b", "c", "d", "e")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_byte_order_marks_are_no_text(tmp_path, encoding):
+    (tmp_path / "a.csv").write_bytes("text\nmás\n".encode(encoding))
+    assert load_corpus(str(tmp_path / "a.csv")).documents == ("más",)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("lines", ["a", "b", "c", "d"]),
+        ("blank-lines", ["a\nb", "c", "d\n"]),
+        ("file", ["a\nb\n\nc\n \nd\n"]),
+        ("c", ["a\nb\n\n", "\n \nd\n"]),
+    ],
+)
+def test_documents_of_a_text_file_are_what_the_layout_says(tmp_path, kind, expected):
+    (tmp_path / "a.txt").write_text("a\nb\n\nc\n \nd\n", encoding="utf-8")
+    assert load_corpus(str(tmp_path / "a.txt"), Layout(documents=kind)).documents == tuple(expected)
+
+
+def test_stories_with_a_mark_between_them_are_split_there(tmp_path):
+    (tmp_path / "a.txt").write_text("Once.\n\nUpon.\n<|endoftext|>\nA time.", encoding="utf-8")
+    assert [d.strip() for d in load_corpus(str(tmp_path / "a.txt")).documents] == ["Once.\n\nUpon.", "A time."]
+
+
+def test_a_few_records_may_lack_a_text_and_are_told(tmp_path, capsys):
+    records = [{"text": "a"}, {"text": None}, {"other": 1}, *({"text": f"b{k}"} for k in range(9))]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
+    assert len(load_corpus(str(tmp_path / "a.jsonl")).documents) == 10
+    assert "a.jsonl: 2 of 12 records have no text and are left out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -74,7 +135,21 @@ def test_plain_text_becomes_documents_of_whole_paragraphs(tmp_path):
         ("latin.csv", "text\né".encode("latin-1"), "is not UTF-8"),
         ("column.csv", b"body\nhello\n", "no column 'text'"),
         ("broken.jsonl", b'{"text": ', "line 1 is not JSON"),
-        ("number.jsonl", b'{"text": 3}', "line 1 has no text field"),
+        ("number.jsonl", b'{"text": 3}', "no text in 'text' in 1 of 1 records, the first of them record 1"),
+        ("open.csv", b'text\nfirst\n"second\nthird\n', "line 3 is not a row of CSV"),
+        ("open.csv", b'text\nfirst\n"second\nthird"s\nfourth\n', "line 3 is not a row of CSV"),
+        ("comma.csv", b"text,label\nwell, well,1\n", "line 2 has 3 fields for 2 columns"),
+        ("backslash.csv", b'text\n"she said \\"no\\" to him"\n', "line 2 is not a row of CSV"),
+        ("twice.csv", b"text,text\na,b\n", "has 2 columns 'text': rename all but one"),
+        ("short.csv", b"label,text\n1\n", "line 2 has 1 fields for 2 columns"),
+        ("object.json", b'{"text": "a"}', "is no list"),
+        ("broken.json", b"[", "is not JSON"),
+        ("ids.jsonl", b'{"text": [1, 2]}', "holds token ids in 'text'"),
+        ("many.jsonl", b'{"text": "a"}\n{"text": null}\n', "no text in 'text' in 1 of 2 records.*record 2"),
+        ("cut.txt.gz", gzip.compress(b"hello" * 1000)[:30], "cannot be unpacked"),
+        ("unmarked.txt", "hello hello".encode("utf-16-le"), "UTF-16 without a mark"),
+        ("a.pdf", b"%PDF", "an ending that says nothing about its format"),
+        ("nowhere/a/b", None, "no file .*nowhere/a/b"),
         ("broken.parquet", b"PAR1nonsense", "not a readable Parquet file"),
     ],
 )

@@ -2,6 +2,7 @@
 nothing else.
 """
 
+import gzip
 import json
 import random
 import struct
@@ -191,6 +192,10 @@ def test_corpora(folder):
         ".csv": [b'text,n\n"a, b",1\nc,2\n', b'n,text\n1,"x""y"\n', b"\xef\xbb\xbftext\nabc\n"],
         ".jsonl": [b'{"text": "a"}\n{"text": "b", "n": [1]}\n', b'{"text": "\\u00e9"}\n'],
         ".parquet": [(folder / "a.parquet").read_bytes()],
+        ".tsv": [b"text\tn\na\t1\n"],
+        ".json": [b'["a", {"text": "b"}]', b'[{"text": ["a", "b"]}]'],
+        ".jsonl.gz": [gzip.compress(b'{"text": "a"}\n')],
+        ".md": ["\ufeffa\n\nb".encode("utf-16"), b"a<|endoftext|>b"],
     }
 
     @examples

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raretok import RaretokError
-from raretok.measure.settings import StudySettings
 from raretok.model.registry import MODELS, ModelEntry
 from raretok.repository import ROOT
 from raretok.sweep.spec import Entry, Sweep, load_sweep, parameter_count
@@ -82,7 +81,6 @@ def test_the_examples_of_the_default_sweep_are_right(tmp_path):
         ("studies:\n  - model: reviews-neox\n    steps: [3]\n", 2, "no step 3"),
         ("studies:\n  - model: smollm2-135m\n    steps: all\n", 2, "no training checkpoints"),
         ("studies:\n  - model: smollm2-135m\nchapters:\n  - corpus\n  - nothing\n", 5, "no chapter nothing"),
-        ("studies:\n  - model: smollm2-135m\n    sample: 100\nchapters: [corpus]\n", 2, "no parameter sample"),
         ("- 3\n", 1, "valid"),
         ("", 1, "valid"),
     ],
@@ -190,7 +188,13 @@ def test_the_size_of_a_model_is_that_of_all_its_files_at_one_step(tmp_path):
 
 
 def test_a_study_of_a_sweep_takes_every_setting():
-    assert set(StudySettings.model_fields) - set(Entry.model_fields) == {"step", "tolerance"}
-    [one] = Entry(model="smollm2-135m", every_head=True, dtype="bfloat16").settings()
-    assert one.every_head
-    assert one.dtype == "bfloat16"
+    given = {"every_head": True, "dtype": "bfloat16", "tolerance": 1e-3, "text_column": "review", "documents": "lines"}
+    [one] = Entry(model="smollm2-135m", **given).settings()
+    assert one.model_dump(include=set(given)) == given
+
+
+def test_a_step_is_given_as_one_of_steps(tmp_path):
+    path = tmp_path / "sweep.yml"
+    path.write_text("studies:\n  - model: reviews-neox\n    step: 4\n")
+    with pytest.raises(RaretokError, match=r"sweep.yml:3: studies.0.step: Value error, give steps: \[4\]"):
+        load_sweep(path)
