@@ -87,8 +87,9 @@ def agreement(device: str, windows: Windows) -> list[dict[str, Any]]:
         mean = replaced_by(trace.activation, "mean", 0)
         engine = make_engine(model.readout, 1e-4, 10**6, trace.residual)
         found = engine(*tile_inputs(model.readout, trace[rows], mean))
-        residual, delta, target = tile_inputs(plain.readout, trace[rows], mean)
-        truth = exact_effects(plain.readout.to(torch.float64), residual.double(), delta.double(), target)
+        truth = exact_effects(
+            plain.readout.to(torch.float64), *tile_inputs(plain.readout, trace[rows], mean, torch.float64)
+        )
         error, bound = (found.value.cpu() - truth).abs(), found.bound.cpu()
         sure = bound <= 1e-4
         records.append(

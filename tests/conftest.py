@@ -20,6 +20,8 @@ from hypothesis import HealthCheck, settings
 from playwright.sync_api import sync_playwright
 from tokenizers import ByteLevelBPETokenizer
 from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     GPT2Config,
     GPT2LMHeadModel,
     GPTNeoXConfig,
@@ -45,6 +47,8 @@ HTML = ROOT / "_build" / "html"
 TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
 PAGES = [TOC["root"], *(c["file"] for part in TOC["parts"] for c in part["chapters"])]
 ARCHITECTURES = ("gpt2", "gpt_neox", "llama")
+FORMS = (*ARCHITECTURES, "gemma3")
+"""Every form of the last layers: the last has a norm after the MLP."""
 VOCAB = 400
 
 
@@ -89,6 +93,19 @@ def make_model(architecture: str) -> torch.nn.Module:
                 **common,
             )
         ),
+        "gemma3": lambda: Gemma3ForCausalLM(
+            Gemma3TextConfig(
+                num_hidden_layers=2,
+                hidden_size=32,
+                num_attention_heads=2,
+                num_key_value_heads=1,
+                head_dim=16,
+                intermediate_size=80,
+                max_position_embeddings=64,
+                pad_token_id=0,
+                **common,
+            )
+        ),
     }[architecture]()
     for name, parameter in model.named_parameters():
         if parameter.ndim == 1:
@@ -119,10 +136,10 @@ def models(tmp_path_factory: pytest.TempPathFactory, documents: list[str]) -> di
         tokenizer_object=trained._tokenizer, bos_token="<|endoftext|>", eos_token="<|endoftext|>"
     )
     root = tmp_path_factory.mktemp("models")
-    for architecture in ARCHITECTURES:
+    for architecture in FORMS:
         make_model(architecture).save_pretrained(root / architecture)
         tokenizer.save_pretrained(root / architecture)
-    return {a: root / a for a in ARCHITECTURES}
+    return {a: root / a for a in FORMS}
 
 
 @pytest.fixture(autouse=True)

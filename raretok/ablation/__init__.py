@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from raretok.ablation.replacement import Replacement
     from raretok.ablation.sums import DocumentSums, ablate, ablate_group, merge, pair_effects
-    from raretok.ablation.tiles import PairEffects, make_engine, replaced_by, tile_inputs
+    from raretok.ablation.tiles import PairEffects, TileInputs, make_engine, replaced_by, tile_inputs
 
 __all__ = [
     "DocumentSums",
     "PairEffects",
     "Replacement",
+    "TileInputs",
     "ablate",
     "ablate_group",
     "make_engine",
@@ -25,7 +26,8 @@ __all__ = [
     "replaced_by",
     "tile_inputs",
 ]
-_HOMES = {"replacement": ["Replacement"], "tiles": ["PairEffects", "make_engine", "replaced_by", "tile_inputs"]}
+_TILES = ["PairEffects", "TileInputs", "make_engine", "replaced_by", "tile_inputs"]
+_HOMES = {"replacement": ["Replacement"], "tiles": _TILES}
 
 
 def __getattr__(name: str) -> Any:

@@ -69,13 +69,14 @@ class Certified:
         residual: Float[Tensor, "token d_model"],
         delta: Float[Tensor, "token neuron"],
         target: Int[Tensor, " token"],
+        mlp: Float[Tensor, "token d_model"] | None = None,
     ) -> Effects:
-        """Effects of all neurons at the positions of one tile."""
-        base = baseline(self.attribution, residual, target, self.compiled)
+        """Effects of all neurons at the positions of one tile, with the arguments that ``tile_inputs`` returns."""
+        base = baseline(self.attribution, residual, target, self.compiled, mlp)
         return self.settle(base, logit_shift(self.attribution, base, delta))
 
     def settle(self, base: Baseline, moved: LogitShift) -> Effects:
-        """Effects of any change α·λ + κ·u of the logits, as precise as float32 allows."""
+        """Effects of any change α·λ + β·μ + κ·u of the logits, as precise as float32 allows."""
         rounding = rounding_of(self.attribution, self.calibration, base, moved)
         head, tail = (self.bracket(base, moved, part) for part in (0, 1))
         guess = head.square / 2 + tail.square / 2
@@ -92,10 +93,8 @@ class Certified:
         with float32_sums(base.p.device.type):
             weighted = (base.weighted_low[:, where] @ attribution.unembed_low[:, where].T).to(dtype)
             square = (base.p_low[:, where] @ self.squares[where]).to(dtype)
-        # This bounds the rounding of both factors and of the product (Cauchy–Schwarz, over types and over coordinates).
-        unit = torch.finfo(attribution.unembed_low.dtype).eps
-        spread = (sums.lam_square * (base.p[:, where] @ attribution.unembed_norm[where].square())).sqrt()
-        off = (unit * spread + unit / 2 * weighted.norm(dim=1))[:, None] * attribution.length
+        square_norm = base.p[:, where] @ attribution.unembed_norm[where].square()
+        off = self._product_error(sums.lam_square * square_norm, weighted)
         per_token = (x[:, None] for x in (sums.mass, sums.lam, sums.lam_square))
         y_square, off = part_square(
             self.compiled,
@@ -104,7 +103,42 @@ class Certified:
             *per_token,
             *(sums.mean_u, weighted @ attribution.gained.T, square, off),
         )
+        if base.mlp is not None:
+            y_square, off = self._with_mlp(base, moved, part, square_norm, y_square, off)
         return PartBracket(y_square, *bracket(self.compiled, y_square, off, *reach(attribution, base, moved, part)))
+
+    def _product_error(
+        self, square: Float[Tensor, " token"], weighted: Float[Tensor, "token d_model"]
+    ) -> Float[Tensor, "token neuron"]:
+        """Bound of the rounding of Σ p·λ·u in low precision, of both factors and of the product (Cauchy–Schwarz, over
+        types and over coordinates); ``square`` is Σ p·λ² · Σ p·|unembedding|².
+        """
+        unit = torch.finfo(self.attribution.unembed_low.dtype).eps
+        return (unit * square.sqrt() + unit / 2 * weighted.norm(dim=1))[:, None] * self.attribution.length
+
+    def _with_mlp(
+        self,
+        base: Baseline,
+        moved: LogitShift,
+        part: int,
+        square_norm: Float[Tensor, " token"],
+        y_square: Float[Tensor, "token neuron"],
+        off: Float[Tensor, "token neuron"],
+    ) -> tuple[Float[Tensor, "token neuron"], Float[Tensor, "token neuron"]]:
+        """Add the terms with β·μ to Σ p·Y² and to the bound of its rounding."""
+        attribution, mlp, where, beta = self.attribution, base.mlp, self.attribution.parts[part], moved.beta
+        assert mlp is not None
+        assert beta is not None
+        sums = mlp.parts[part]
+        with float32_sums(beta.device.type):
+            weighted = (mlp.weighted_low[:, where] @ attribution.unembed_low[:, where].T).to(beta.dtype)
+        own = beta.square() * sums.mu_square[:, None]
+        with_lam = 2 * beta * moved.alpha * sums.lam_mu[:, None]
+        with_u = 2 * beta * moved.kappa * (weighted @ attribution.gained.T)
+        with_mean = 2 * beta * moved.mean * sums.mu[:, None]
+        error = 2 * (beta * moved.kappa).abs() * self._product_error(sums.mu_square * square_norm, weighted)
+        rounded = 16 * torch.finfo(beta.dtype).eps * (own + with_lam.abs() + with_u.abs() + with_mean.abs() + y_square)
+        return (y_square + own + with_lam + with_u - with_mean).clamp_min(0.0), off + error + rounded
 
     def _refine(
         self,
@@ -124,6 +158,8 @@ class Certified:
         token = chosen // wide.shape[1]
         alpha, kappa, mean = (x.flatten()[chosen] for x in (moved.alpha, moved.kappa, moved.mean))
         linear = alpha * sums.lam[token] + kappa * sums.mean_u.flatten()[chosen] - mean * sums.mass[token]
+        if base.mlp is not None and moved.beta is not None:
+            linear += moved.beta.flatten()[chosen] * base.mlp.parts[1].mu[token]
         exact = part_sums(self.attribution, base, moved, 0, chosen, self.compiled)
         square, lower, upper = (x.flatten()[chosen] for x in (tail.square, tail.lower, tail.upper))
         refined, off = _settle(

@@ -37,16 +37,17 @@ def part_sums(
 ) -> Float[Tensor, " pair"]:
     """Σ p·expm1(X − μ) over a part of the vocabulary for the chosen pairs, which index the flattened arrays."""
     up, down = (side.flatten()[chosen] for side in reach(attribution, base, moved, part))
-    alpha, kappa, mean = (x.flatten()[chosen] for x in (moved.alpha, moved.kappa, moved.mean))
+    of_pair = [x.flatten()[chosen] for x in moved.coefficients]
     token, neuron = chosen // moved.alpha.shape[1], chosen % moved.alpha.shape[1]
     where = attribution.parts[part]
     rows = (base.p[:, where], base.lam[:, where], attribution.u[:, where])
-    sums = torch.empty_like(alpha)
+    third = () if base.mlp is None else (base.mlp.mu[:, where],)
+    sums = torch.empty_like(of_pair[0])
     doublings = doublings_for(torch.maximum(up, down), compiled)
     for count in torch.unique(doublings).tolist():
         index = (doublings == count).nonzero()[:, 0]
         index = index[neuron[index].argsort(stable=True)]
-        sums[index] = pair_sums(compiled, count, *rows, *(x[index] for x in (token, neuron, alpha, kappa, mean)))
+        sums[index] = pair_sums(compiled, count, *rows, *(x[index] for x in (token, neuron, *of_pair)), *third)
     return sums
 
 
@@ -55,13 +56,16 @@ def exact_effects(
     residual: Float[Tensor, "token d_model"],
     delta: Float[Tensor, "token neuron"],
     target: Int[Tensor, " token"],
+    mlp: Float[Tensor, "token d_model"] | None = None,
 ) -> Float[Tensor, "token neuron"]:
     """Δ[t, i] in nats, the change of the loss at t when neuron i's activation changes by δ[t, i], of any size.
+
+    ``mlp`` is the output of the last MLP where a norm follows it, see ``Readout.mlp_output``.
 
     This is the simple counterpart of the certified pass, whose correctness is easy to verify: every pair is computed by
     the identity, in the dtype of the arguments.
     """
-    return tile_effects(logit_attribution(readout, residual), residual, delta, target)
+    return tile_effects(logit_attribution(readout, residual), residual, delta, target, mlp=mlp)
 
 
 def tile_effects(
@@ -70,9 +74,10 @@ def tile_effects(
     delta: Float[Tensor, "token neuron"],
     target: Int[Tensor, " token"],
     compiled: bool = False,
+    mlp: Float[Tensor, "token d_model"] | None = None,
 ) -> Float[Tensor, "token neuron"]:
     """``exact_effects`` with precomputed logit attributions, compiled or not."""
-    base = baseline(attribution, residual, target, compiled)
+    base = baseline(attribution, residual, target, compiled, mlp)
     moved = logit_shift(attribution, base, delta)
     everything = torch.arange(delta.numel(), device=delta.device)
     sums = part_sums(attribution, base, moved, 0, everything, compiled) + part_sums(
@@ -84,15 +89,30 @@ def tile_effects(
 def joint_effects(
     attribution: LogitAttribution,
     base: Baseline,
-    step: Float[Tensor, "token d_model"],
+    change: Float[Tensor, "token d_model"],
     times: Sequence[float] = (1.0,),
     compiled: bool = False,
 ) -> Float[Tensor, "time token"]:
-    """Exact Δ in nats when the residual stream moves by ``step``, and by each of some multiples of it.
+    """Exact Δ in nats when the MLP's output moves by ``change``, and by each of some multiples of it.
 
-    Ablating a group of neurons moves the stream by Σ δ_i·w_i, whatever the size of the group, so that the rank-one
-    identity applies to this vector at each position. All multiples share the matrix product with the unembedding.
+    Ablating a group of neurons moves it by Σ δ_i·w_i, whatever the size of the group, so that the rank-one identity
+    applies to this vector at each position. All multiples share the matrix product with the unembedding, unless a norm
+    follows the MLP.
     """
+    if base.mlp is None:
+        return _moved_effects(attribution, base, change, times, compiled)
+    steps = (attribution.readout.step(base.mlp.out, time * change) for time in times)
+    return torch.cat([_moved_effects(attribution, base, step, (1.0,), compiled) for step in steps])
+
+
+def _moved_effects(
+    attribution: LogitAttribution,
+    base: Baseline,
+    step: Float[Tensor, "token d_model"],
+    times: Sequence[float],
+    compiled: bool,
+) -> Float[Tensor, "time token"]:
+    """Exact Δ in nats when the residual stream moves by multiples of ``step``."""
     readout, rows = attribution.readout, torch.arange(len(step), device=step.device)
     centred = readout.centre(step)
     gained = centred * readout.gain
@@ -102,7 +122,7 @@ def joint_effects(
     lam_at_target = base.lam.gather(1, base.target[:, None])[:, 0]
     effects = []
     for time in times:
-        alpha, sigma = rescale(readout, base.sigma, 2 * time * along + time**2 * square)
+        alpha, sigma = rescale(readout.eps, base.sigma, 2 * time * along + time**2 * square)
         kappa = time / sigma
         sums = pair_sums(compiled, 0, base.p, base.lam, moved, rows, rows, alpha, kappa, kappa * mean)
         effects.append(kappa * mean + torch.log1p(sums) - alpha * lam_at_target - kappa * at_target)
@@ -115,14 +135,14 @@ def precise_effects(
     delta: Float[Tensor, " pair"],
     target: Int[Tensor, " pair"],
     neuron: Int[Tensor, " pair"],
+    mlp: Float[Tensor, "pair d_model"] | None = None,
 ) -> Float[Tensor, " pair"]:
     """Δ of single pairs in nats, computed in float64 as the loss after minus the loss before the ablation.
 
     The unembedding is converted to float64 in blocks, never as a whole. The error is at most about 1e-9 nats.
     """
-    before = residual.double()
-    after = before + delta.double()[:, None] * readout.w_out[neuron].double()
-    rows = torch.cat([before, after])
+    before, change = residual.double(), delta.double()[:, None] * readout.w_out[neuron].double()
+    rows = torch.cat([before, before + readout.step(None if mlp is None else mlp.double(), change)])
     normed = readout.centre(rows) / readout.scale(rows)[:, None] * readout.gain.double() + readout.bias.double()
     blocks = [slice(v, v + VOCAB_BLOCK) for v in range(0, readout.vocab, VOCAB_BLOCK)]
     logits = [normed @ readout.unembed[:, w].double() + readout.unembed_bias[w].double() for w in blocks]

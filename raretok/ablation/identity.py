@@ -4,9 +4,12 @@ Ablation moves the residual stream from r to r + δ·w, so the scale of the fina
 
     σ'² = (|C r|² + 2 δ ⟨C r, C w⟩ + δ² |C w|²) / d_model + ε        logits' = (λ + δ·u) / σ' + b
 
-with λ = (γ∘C r)·W_U and u = (γ∘C w)·W_U, and the logits change by X = α·λ + κ·u, α = 1/σ' − 1/σ, κ = δ/σ'. The
-unembedding is first centred over the vocabulary, which adds the same constant to all logits of a position and so leaves
-the probabilities unchanged. Its types are sorted by probability, so that a prefix, the head, carries most of it.
+with λ = (γ∘C r)·W_U and u = (γ∘C w)·W_U, and the logits change by X = α·λ + κ·u, α = 1/σ' − 1/σ, κ = δ/σ'. Where a
+norm with gain g and scale s follows the MLP, whose output is m, the stream moves by (1/s' − 1/s)·g∘C m + δ/s'·g∘C w
+instead, and the logits change by X = α·λ + β·μ + κ·u with μ = (γ∘C(g∘C m))·W_U and u of g∘C w.
+
+The unembedding is first centred over the vocabulary, which adds the same constant to all logits of a position and so
+leaves the probabilities unchanged. Its types are sorted by probability, so that a prefix, the head, carries most of it.
 """
 
 from dataclasses import dataclass
@@ -48,11 +51,39 @@ class LogitAttribution:
     u: Float[Tensor, "neuron vocab"]
     high: Float[Tensor, "part neuron"]
     low: Float[Tensor, "part neuron"]
+    inner: Float[Tensor, "neuron d_model"] | None
+    """C w in the norm after the MLP, if there is one."""
 
     @property
     def low_precision(self) -> bool:
         """Whether products that only the variance needs are computed in bfloat16."""
         return self.unembed_low.dtype != self.unembed.dtype
+
+
+@dataclass(frozen=True)
+class MlpPart:
+    """Sums over a part of the vocabulary of p·μ, p·μ² and p·λ·μ, and the extremes of μ there."""
+
+    mu: Float[Tensor, " token"]
+    mu_square: Float[Tensor, " token"]
+    lam_mu: Float[Tensor, " token"]
+    high: Float[Tensor, " token"]
+    low: Float[Tensor, " token"]
+
+
+@dataclass(frozen=True)
+class MlpBaseline:
+    """The unablated output of the MLP where a norm follows it: m, C m, the scale of the norm, and g∘C m after the C of
+    the final norm; μ centred under p, p·μ, and sums over parts of the vocabulary.
+    """
+
+    out: Float[Tensor, "token d_model"]
+    inner: Float[Tensor, "token d_model"]
+    scale: Float[Tensor, " token"]
+    centred: Float[Tensor, "token d_model"]
+    mu: Float[Tensor, "token vocab"]
+    weighted_low: Float[Tensor, "token vocab"]
+    parts: tuple[MlpPart, ...]
 
 
 @dataclass(frozen=True)
@@ -84,15 +115,25 @@ class Baseline:
     mean_unembed: Float[Tensor, "token d_model"]
     mean_u: Float[Tensor, "token neuron"]
     target: Int[Tensor, " token"]
+    mlp: MlpBaseline | None = None
 
 
 @dataclass(frozen=True)
 class LogitShift:
-    """The shift X = α·λ + κ·u for every token and neuron, and its mean under p."""
+    """The shift X = α·λ + β·μ + κ·u for every token and neuron, and its mean under p.
+
+    β is None unless a norm follows the MLP.
+    """
 
     alpha: Float[Tensor, "token neuron"]
     kappa: Float[Tensor, "token neuron"]
     mean: Float[Tensor, "token neuron"]
+    beta: Float[Tensor, "token neuron"] | None = None
+
+    @property
+    def coefficients(self) -> tuple[Tensor, ...]:
+        """α, κ, the mean and, if there is one, β."""
+        return (self.alpha, self.kappa, self.mean, *(() if self.beta is None else (self.beta,)))
 
 
 def logit_attribution(readout: Readout, residual: Float[Tensor, "token d_model"]) -> LogitAttribution:
@@ -105,7 +146,8 @@ def logit_attribution(readout: Readout, residual: Float[Tensor, "token d_model"]
     order = readout.logits(pilots).softmax(1).mean(0).argsort(descending=True, stable=True)
     unembed = readout.unembed[:, order]
     unembed -= unembed.mean(1, keepdim=True)
-    centred = readout.centre(readout.w_out)
+    inner = None if readout.after is None else readout.after.centre(readout.w_out)
+    centred = readout.centre(readout.direction)
     gained = centred * readout.gain
     u = gained @ unembed
     low = unembed.dtype == torch.float32 and has_bf16(unembed.device.type)
@@ -128,6 +170,7 @@ def logit_attribution(readout: Readout, residual: Float[Tensor, "token d_model"]
         u=u,
         high=torch.stack([u[:, w].amax(1) for w in parts]),
         low=torch.stack([u[:, w].amin(1) for w in parts]),
+        inner=inner,
     )
 
 
@@ -136,8 +179,12 @@ def baseline(
     residual: Float[Tensor, "token d_model"],
     target: Int[Tensor, " token"],
     compiled: bool = False,
+    mlp: Float[Tensor, "token d_model"] | None = None,
 ) -> Baseline:
-    """The unablated state of some positions, which includes all computations of cost vocab × d_model."""
+    """The unablated state of some positions, which includes all computations of cost vocab × d_model.
+
+    ``mlp`` is the output of the last MLP, for models with a norm after it (``Readout.mlp_output``).
+    """
     centred = attribution.readout.centre(residual)
     sigma = attribution.readout.scale(residual)
     p, lam, p_low, weighted_low, *sums = softmax_stats(
@@ -161,7 +208,35 @@ def baseline(
         mean_unembed=mean_unembed[0] + mean_unembed[1],
         mean_u=parts[0].mean_u + parts[1].mean_u,
         target=attribution.rank[target],
+        mlp=None if mlp is None else _mlp_baseline(attribution, mlp, p, lam),
     )
+
+
+def _mlp_baseline(
+    attribution: LogitAttribution,
+    mlp: Float[Tensor, "token d_model"],
+    p: Float[Tensor, "token vocab"],
+    lam: Float[Tensor, "token vocab"],
+) -> MlpBaseline:
+    readout, after = attribution.readout, attribution.readout.after
+    assert after
+    inner = after.centre(mlp)
+    centred = readout.centre(after.gain * inner)
+    mu = (centred * readout.gain) @ attribution.unembed
+    mu -= (p * mu).sum(1, keepdim=True)
+    weighted = p * mu
+    parts = [
+        MlpPart(
+            weighted[:, w].sum(1),
+            (weighted[:, w] * mu[:, w]).sum(1),
+            (weighted[:, w] * lam[:, w]).sum(1),
+            mu[:, w].amax(1),
+            mu[:, w].amin(1),
+        )
+        for w in attribution.parts
+    ]
+    low = weighted.to(attribution.unembed_low.dtype)
+    return MlpBaseline(mlp, inner, after.scale(inner), centred, mu, low, tuple(parts))
 
 
 def _blocked(
@@ -175,22 +250,33 @@ def _blocked(
 
 
 def logit_shift(attribution: LogitAttribution, base: Baseline, delta: Float[Tensor, "token neuron"]) -> LogitShift:
-    """The shift of every pair, given by α and κ."""
+    """The shift of every pair, given by its coefficients."""
     d_model = attribution.centred.shape[1]
-    grown = (2 * delta * (base.centred @ attribution.centred.T) + delta.square() * attribution.square) / d_model
-    alpha, new_sigma = rescale(attribution.readout, base.sigma[:, None], grown)
-    kappa = delta / new_sigma
-    return LogitShift(alpha, kappa, kappa * base.mean_u)
+    readout, mlp, along, times = attribution.readout, base.mlp, None, delta
+    if mlp is not None:
+        assert readout.after
+        assert attribution.inner is not None
+        inside = 2 * delta * (mlp.inner @ attribution.inner.T) + delta.square() * attribution.inner.square().sum(1)
+        along, new_scale = rescale(readout.after.eps, mlp.scale[:, None], inside / d_model)
+        times = delta / new_scale
+    grown = 2 * times * (base.centred @ attribution.centred.T) + times.square() * attribution.square
+    if mlp is not None and along is not None:
+        both = (mlp.centred @ attribution.centred.T) * times
+        alone = along * mlp.centred.square().sum(1, keepdim=True)
+        grown += along * (2 * (base.centred * mlp.centred).sum(1, keepdim=True) + 2 * both + alone)
+    alpha, new_sigma = rescale(readout.eps, base.sigma[:, None], grown / d_model)
+    kappa = times / new_sigma
+    return LogitShift(alpha, kappa, kappa * base.mean_u, None if along is None else along / new_sigma)
 
 
 def rescale(
-    readout: Readout, sigma: Float[Tensor, "token *one"], grown: Float[Tensor, "token *neuron"]
+    eps: float, sigma: Float[Tensor, "token *one"], grown: Float[Tensor, "token *neuron"]
 ) -> tuple[Tensor, Tensor]:
-    """α and σ' when σ² grows by ``grown``.
+    """1/σ' − 1/σ and σ' when σ² grows by ``grown``; ``eps`` is the least that σ'² can be.
 
-    The form α = −(σ'² − σ²) / (σ σ' (σ + σ')) avoids cancellation for small changes.
+    The form −(σ'² − σ²) / (σ σ' (σ + σ')) avoids cancellation for small changes.
     """
-    new_sigma = (sigma.square() + grown).clamp_min(readout.eps).sqrt()
+    new_sigma = (sigma.square() + grown).clamp_min(eps).sqrt()
     return -grown / (sigma * new_sigma * (sigma + new_sigma)), new_sigma
 
 
@@ -199,15 +285,23 @@ def reach(attribution: LogitAttribution, base: Baseline, moved: LogitShift, part
 
     Both are token × neuron and not negative.
     """
-    high, low = base.parts[part].high[:, None], base.parts[part].low[:, None]
-    alpha, kappa, mean = moved.alpha, moved.kappa, moved.mean
-    u_high, u_low = attribution.high[part], attribution.low[part]
-    up = torch.maximum(alpha * high, alpha * low) + torch.maximum(kappa * u_high, kappa * u_low) - mean
-    down = mean - torch.minimum(alpha * high, alpha * low) - torch.minimum(kappa * u_high, kappa * u_low)
+    terms = [
+        (moved.alpha, base.parts[part].high[:, None], base.parts[part].low[:, None]),
+        (moved.kappa, attribution.high[part], attribution.low[part]),
+    ]
+    if base.mlp is not None and moved.beta is not None:
+        terms.append((moved.beta, base.mlp.parts[part].high[:, None], base.mlp.parts[part].low[:, None]))
+    up, down = -moved.mean, moved.mean
+    for times, high, low in terms:
+        up = up + torch.maximum(times * high, times * low)
+        down = down - torch.minimum(times * high, times * low)
     return up.clamp_min_(0.0), down.clamp_min_(0.0)
 
 
 def at_target(attribution: LogitAttribution, base: Baseline, moved: LogitShift) -> Float[Tensor, "token neuron"]:
     """The shift X at each position's target."""
     u = attribution.unembed.T[base.target] @ attribution.gained.T
-    return moved.alpha * base.lam.gather(1, base.target[:, None]) + moved.kappa * u
+    shift = moved.alpha * base.lam.gather(1, base.target[:, None]) + moved.kappa * u
+    if base.mlp is not None and moved.beta is not None:
+        shift += moved.beta * base.mlp.mu.gather(1, base.target[:, None])
+    return shift

@@ -182,16 +182,20 @@ def pair_sums(
     alpha: Float[Tensor, " pair"],
     kappa: Float[Tensor, " pair"],
     mean: Float[Tensor, " pair"],
+    beta: Float[Tensor, " pair"] | None = None,
+    mu: Float[Tensor, "token type"] | None = None,
 ) -> Float[Tensor, " pair"]:
-    """Σ_v p_v · expm1(α λ_v + κ u_v − mean) of each pair, summed in blocks of types.
+    """Σ_v p_v · expm1(α λ_v + β μ_v + κ u_v − mean) of each pair, summed in blocks of types; β is 0 if it is not given.
 
     It is fastest if the pairs are sorted by neuron. ``doublings`` is the value of ``doublings_for`` for the largest
-    |α λ + κ u − mean|.
+    exponent.
     """
     total = torch.zeros_like(alpha)
     for k, w in _blocks(compiled, alpha, p.shape[1]):
         rows = (p[:, w], lam[:, w], u[:, w])
-        total[k] += _run(_pair_sums, compiled, doublings, *rows, token[k], neuron[k], alpha[k], kappa[k], mean[k])
+        third = () if beta is None or mu is None else (beta[k], mu[:, w])
+        of_pair = (token[k], neuron[k], alpha[k], kappa[k], mean[k])
+        total[k] += _run(_pair_sums, compiled, doublings, *rows, *of_pair, *third)
     return total
 
 
@@ -205,29 +209,53 @@ def _blocks(compiled: bool, pairs: Tensor, types: int) -> Iterator[tuple[slice, 
 
 
 @no_type_check
-def _pair_sums(doublings, p, lam, u, token, neuron, alpha, kappa, mean):
+def _pair_sums(doublings, p, lam, u, token, neuron, alpha, kappa, mean, beta=None, mu=None):
     y = alpha[:, None] * lam[token] + (kappa[:, None] * u[neuron] - mean[:, None])
+    if beta is not None:
+        y = y + beta[:, None] * mu[token]
     return (p[token] * _expm1(y, doublings)).sum(1)
 
 
 def output_sums(compiled: bool, doublings: int, *arguments: Tensor) -> Float[Tensor, "sum pair"]:
     """Σ p·expm1(Y)·f for f = 1, Y, log p, log q, and Σ p·expm1(Z).
 
-    Here Y = αλ + κu − mean and Z = Y − along·direction + along_mean. The arguments are p and λ [token, type],
-    u [neuron, type], log p [token, type], log q and direction [type]; then, for every pair, its token and neuron, α, κ,
-    mean, along and along_mean. ``doublings`` is as in ``pair_sums``, for the larger of |Y| and |Z|.
+    Here Y = αλ + βμ + κu − mean and Z = Y − along·direction + along_mean. The arguments are p and λ [token, type],
+    u [neuron, type], log p [token, type], log q and direction [type]; then, for every pair, its token and neuron, along
+    and along_mean, α, κ, mean and, if it is not 0, β, with μ [token, type] as the last argument. ``doublings`` is as in
+    ``pair_sums``, for the larger of |Y| and |Z|.
     """
     p, lam, u, log_p, log_q, direction, token, neuron, *of_pair = arguments
+    mu = of_pair.pop() if len(of_pair) > 5 else None
     total = p.new_zeros(5, len(token))
     for k, w in _blocks(compiled, of_pair[0], p.shape[1]):
         rows = (p[:, w], lam[:, w], u[:, w], log_p[:, w], log_q[w], direction[w], token[k], neuron[k])
-        total[:, k] += torch.stack(_run(_output_sums, compiled, doublings, *rows, *(x[k] for x in of_pair)))
+        third = () if mu is None else (mu[:, w],)
+        total[:, k] += torch.stack(_run(_output_sums, compiled, doublings, *rows, *(x[k] for x in of_pair), *third))
     return total
 
 
 @no_type_check
-def _output_sums(doublings, p, lam, u, log_p, log_q, direction, token, neuron, alpha, kappa, mean, along, along_mean):
+def _output_sums(
+    doublings,
+    p,
+    lam,
+    u,
+    log_p,
+    log_q,
+    direction,
+    token,
+    neuron,
+    along,
+    along_mean,
+    alpha,
+    kappa,
+    mean,
+    beta=None,
+    mu=None,
+):
     y = alpha[:, None] * lam[token] + (kappa[:, None] * u[neuron] - mean[:, None])
+    if beta is not None:
+        y = y + beta[:, None] * mu[token]
     w = p[token] * _expm1(y, doublings)
     frozen = p[token] * _expm1(y - along[:, None] * direction + along_mean[:, None], doublings)
     return w.sum(1), (w * y).sum(1), (w * log_p[token]).sum(1), (w * log_q).sum(1), frozen.sum(1)

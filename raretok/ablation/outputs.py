@@ -14,7 +14,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from raretok.ablation.certified import Certified, Effects
-from raretok.ablation.identity import Baseline, LogitShift, at_target, reach
+from raretok.ablation.identity import Baseline, LogitAttribution, LogitShift, at_target, reach
 from raretok.ablation.kernels import doublings_for, output_sums
 
 OUTPUTS = ("loss", "entropy", "kl", "target_logit", "frozen_scale", "frozen_frequency")
@@ -52,20 +52,30 @@ def tile_outputs(
     if loss is not None:
         values["loss"] = loss.value
     if "target_logit" in outputs:
-        # The stored λ is centred under p, but the mean logit is the mean over the vocabulary.
-        raw = ((base.centred * engine.attribution.readout.gain) * engine.attribution.unembed.T[base.target]).sum(
-            1, keepdim=True
-        )
-        values["target_logit"] = at_target(engine.attribution, base, moved) + moved.alpha * (
-            raw - base.lam.gather(1, base.target[:, None])
-        )
+        values["target_logit"] = _target_logit(engine.attribution, base, moved)
     if "frozen_scale" in outputs:
-        kappa = delta / base.sigma[:, None]
-        frozen = LogitShift(torch.zeros_like(kappa), kappa, kappa * base.mean_u)
+        # σ'/σ, because α = 1/σ' − 1/σ.
+        ratio = 1 / (1 + moved.alpha * base.sigma[:, None])
+        kappa = delta / base.sigma[:, None] if moved.beta is None else moved.kappa * ratio
+        beta = None if moved.beta is None else moved.beta * ratio
+        frozen = LogitShift(torch.zeros_like(kappa), kappa, kappa * base.mean_u, beta)
         values["frozen_scale"] = engine.settle(base, frozen).value
     if {"entropy", "kl", "frozen_frequency"} & set(outputs):
         values |= _exponential_outputs(engine, base, moved, log_q)
     return torch.stack([values[name] for name in outputs]), loss
+
+
+def _target_logit(attribution: LogitAttribution, base: Baseline, moved: LogitShift) -> Float[Tensor, "token neuron"]:
+    """The change of the target's logit minus the mean over the vocabulary; the stored λ and μ are centred under p."""
+
+    def mean(centred: Float[Tensor, "token d_model"], stored: Float[Tensor, "token vocab"]) -> Tensor:
+        raw = ((centred * attribution.readout.gain) * attribution.unembed.T[base.target]).sum(1, keepdim=True)
+        return raw - stored.gather(1, base.target[:, None])
+
+    change = at_target(attribution, base, moved) + moved.alpha * mean(base.centred, base.lam)
+    if base.mlp is not None and moved.beta is not None:
+        change += moved.beta * mean(base.mlp.centred, base.mlp.mu)
+    return change
 
 
 def _exponential_outputs(
@@ -79,6 +89,8 @@ def _exponential_outputs(
     log_p = base.lam / base.sigma[:, None] + attribution.constant
     log_p = log_p - (base.p * log_p).sum(1, keepdim=True)
     along = moved.alpha * (base.lam @ direction)[:, None] + moved.kappa * (attribution.u @ direction)
+    if base.mlp is not None and moved.beta is not None:
+        along += moved.beta * (base.mlp.mu @ direction)[:, None]
     along_mean = along * (base.p @ direction)[:, None]
     ups, downs = zip(*(reach(attribution, base, moved, part) for part in (0, 1)), strict=True)
     furthest = torch.stack([*ups, *downs]).amax(0) + along.abs() * (direction.max() - direction.min())
@@ -87,9 +99,10 @@ def _exponential_outputs(
     for count in torch.unique(doublings).tolist():
         chosen = doublings == count
         token, neuron = (x[chosen.nonzero()[:, 1].argsort(stable=True)] for x in chosen.nonzero(as_tuple=True))
-        of_pair = (x[token, neuron] for x in (moved.alpha, moved.kappa, moved.mean, along, along_mean))
+        of_pair = (x[token, neuron] for x in (along, along_mean, *moved.coefficients))
         rows = (base.p, base.lam, attribution.u, log_p, unigram, direction)
-        sums[:, token, neuron] = output_sums(engine.compiled, count, *rows, token, neuron, *of_pair)
+        third = () if base.mlp is None else (base.mlp.mu,)
+        sums[:, token, neuron] = output_sums(engine.compiled, count, *rows, token, neuron, *of_pair, *third)
     one, y, of_log_p, of_log_q, frozen = sums
     log_ratio = torch.log1p(one)
     entropy = log_ratio - (y + of_log_p) / (1 + one)

@@ -11,7 +11,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from raretok.model.architecture import find
-from raretok.model.loaded import LoadedModel, stream_of
+from raretok.model.loaded import LoadedModel, by_position, stream_of
 from raretok.model.trace import SKIP
 
 
@@ -46,9 +46,9 @@ def hooked_group_effects(
     matrix = find(block, model.layout.mlp_out)
 
     def replace_activation(module: Any, args: Any) -> tuple[Tensor, ...]:
-        activation = args[0].clone()
+        activation = by_position(args[0], ids.shape[1]).clone()
         activation[..., torch.tensor(members).to(activation.device)] = replacement
-        return (activation, *args[1:])
+        return (activation.reshape(args[0].shape), *args[1:])
 
     after_block = block.register_forward_hook(lambda m, args, output: kept.update(residual=stream_of(output)))
     try:

@@ -86,4 +86,8 @@ def rounding_of(attribution: LogitAttribution, calibration: Calibration, base: B
     at_target = moved.alpha * base.lam.gather(1, base.target[:, None])
     small = 8 * unit * (moved.mean.abs() + at_target.abs())
     fixed = moved.kappa.abs() * attribution.length * typical[:, None] + moved.alpha.abs() * lam[:, None] + small
+    if base.mlp is not None and moved.beta is not None:
+        mu = calibration.logit * (base.mlp.centred * attribution.readout.gain).norm(dim=1)
+        at_target = moved.beta * base.mlp.mu.gather(1, base.target[:, None])
+        fixed += moved.beta.abs() * mu[:, None] + 8 * unit * at_target.abs()
     return Rounding(fixed, lam / base.sigma + 16 * unit)

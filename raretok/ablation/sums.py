@@ -137,8 +137,10 @@ def pair_effects(
     )
     if tiles.late:
         token, neuron, _ = tiles.late_pairs()
-        value[list(outputs).index("loss"), token, neuron] = tiles.precise().to(value)
-        bound[token, neuron] = PRECISE
+        precise = tiles.precise()
+        value[list(outputs).index("loss"), token, neuron] = precise.to(value)
+        # The values are returned in their own dtype, which rounds them.
+        bound[token, neuron] = (PRECISE + precise.abs() * torch.finfo(value.dtype).eps / 2).to(bound)
     return PairEffects(value, bound, exact)
 
 
@@ -150,12 +152,14 @@ def ablate_group(
     It is above 0 where the group reduced the loss. Repeated ids count once.
     """
     index = torch.tensor(sorted({int(m) for m in members}), dtype=torch.long)
-    residual, delta, target = tile_inputs(readout, trace, as_replacing(trace, replacement, seed))
-    attribution = logit_attribution(readout, residual)
-    index = index.to(residual.device)
+    inputs = tile_inputs(readout, trace, as_replacing(trace, replacement, seed))
+    attribution = logit_attribution(readout, inputs.residual)
+    index = index.to(inputs.residual.device)
     effects = []
-    for r, d, t in zip(*(torch.split(x, JOINT_ROWS) for x in (residual, delta, target)), strict=True):
-        effects.append(joint_effects(attribution, baseline(attribution, r, t), d[:, index] @ readout.w_out[index])[0])
+    for start in range(0, len(trace), JOINT_ROWS):
+        residual, delta, target, mlp = inputs.part(slice(start, start + JOINT_ROWS))
+        base = baseline(attribution, residual, target, mlp=mlp)
+        effects.append(joint_effects(attribution, base, delta[:, index] @ readout.w_out[index])[0])
     return torch.cat(effects).double().cpu().numpy()
 
 

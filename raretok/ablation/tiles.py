@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from torch import Tensor
 
@@ -68,12 +69,27 @@ def _worth_compiling(readout: Readout, positions: int) -> bool:
     return positions * readout.neurons * readout.vocab >= WORTH_COMPILING and can_compile(readout.w_out.device.type)
 
 
-def tile_inputs(readout: Readout, trace: Trace, replacing: Replacing) -> tuple[Tensor, Tensor, Tensor]:
-    """Residual stream, δ and target of a trace, on the device of the readout."""
+class TileInputs(NamedTuple):
+    """What the passes need to know of some positions, on the device of the readout; ``mlp``: ``Readout.mlp_output``."""
+
+    residual: Float[Tensor, "token d_model"]
+    delta: Float[Tensor, "token neuron"]
+    target: Int[Tensor, " token"]
+    mlp: Float[Tensor, "token d_model"] | None
+
+    def part(self, rows: slice) -> "TileInputs":
+        """The inputs at some of the positions."""
+        mlp = None if self.mlp is None else self.mlp[rows]
+        return TileInputs(self.residual[rows], self.delta[rows], self.target[rows], mlp)
+
+
+def tile_inputs(readout: Readout, trace: Trace, replacing: Replacing, dtype: torch.dtype | None = None) -> TileInputs:
+    """The inputs of the passes at the positions of a trace, in the dtype of the trace or another."""
     where = readout.w_out.device
     activation, residual = _send(trace.activation, where), _send(trace.residual, where)
-    target = _send(torch.from_numpy(trace.target.astype(np.int64)), where)
-    return residual, _send(replacing, where) - activation, target
+    delta, target = _send(replacing, where) - activation, _send(torch.from_numpy(trace.target.astype(np.int64)), where)
+    dtype = dtype or residual.dtype
+    return TileInputs(residual.to(dtype), delta.to(dtype), target, readout.mlp_output(activation.to(dtype)))
 
 
 def _send(values: Tensor, where: torch.device) -> Tensor:
@@ -168,10 +184,10 @@ class Tiles:
         self.fallen, self.largest = int(self._fallen), float(self._largest)
 
     def _tile(self, engine: Certified, rows: slice) -> PairEffects:
-        residual, delta, target = tile_inputs(
+        residual, delta, target, mlp = tile_inputs(
             self.readout, self.trace[np.arange(rows.start, rows.stop)], self.part(rows)
         )
-        base = baseline(engine.attribution, residual, target, engine.compiled)
+        base = baseline(engine.attribution, residual, target, engine.compiled, mlp)
         moved = logit_shift(engine.attribution, base, delta)
         value, loss = tile_outputs(engine, base, moved, delta, self.outputs, self.log_q)
         if loss is None:
@@ -205,8 +221,10 @@ class Tiles:
             replacing = self.replacing[i] if self.replacing.ndim == 1 else self.replacing[t, i]
             delta = replacing.to(trace.activation.device) - trace.activation[torch.arange(len(t)), i]
             where = self.readout.w_out.device
-            arguments = (trace.residual, delta, torch.from_numpy(trace.target.astype(np.int64)), i)
-            effects.append(precise_effects(self.readout, *(x.to(where) for x in arguments)).cpu())
+            target = torch.from_numpy(trace.target.astype(np.int64))
+            residual, delta, target, i = (x.to(where) for x in (trace.residual, delta, target, i))
+            mlp = self.readout.mlp_output(trace.activation.to(where).double())
+            effects.append(precise_effects(self.readout, residual, delta, target, i, mlp).cpu())
         return torch.cat(effects)
 
 

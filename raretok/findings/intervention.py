@@ -18,7 +18,7 @@ from numpy import ndarray
 from torch import Tensor
 from tqdm import tqdm
 
-from raretok.ablation import ablate, tile_inputs
+from raretok.ablation import TileInputs, ablate, tile_inputs
 from raretok.ablation.certified import Certified
 from raretok.ablation.exact import joint_effects
 from raretok.ablation.identity import Baseline, baseline
@@ -83,29 +83,28 @@ class GroupAblation:
         return member.T @ (self.weights * effects).T, member.T @ self.weights.T
 
     @cached_property
-    def _inputs(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Residual stream, δ and target, on the device of the readout."""
+    def _inputs(self) -> TileInputs:
         return tile_inputs(self.readout, self.trace, self.mean)
 
     @cached_property
     def _base(self) -> Baseline:
-        residual, _, target = self._inputs
-        return baseline(self.engine.attribution, residual, target, self.engine.compiled)
+        residual, _, target, mlp = self._inputs
+        return baseline(self.engine.attribution, residual, target, self.engine.compiled, mlp)
 
     def ablated(self, members: Sequence[int] | Int[ndarray, " n"]) -> Float[ndarray, " row"]:
         """Compute Δ in nats of mean-ablating the members together."""
-        index = torch.from_numpy(np.asarray(members, dtype=np.int64)).to(self._inputs[0].device)
-        return self._effects(self._inputs[1][:, index], index, (1.0,))[0]
+        index = torch.from_numpy(np.asarray(members, dtype=np.int64)).to(self._inputs.residual.device)
+        return self._effects(self._inputs.delta[:, index], index, (1.0,))[0]
 
     def scaled(self, members: Int[ndarray, " n"], by: Sequence[float]) -> Float[ndarray, "factor row"]:
         """Compute Δ in nats of multiplying the members' activations by each of some factors."""
-        device = self._inputs[0].device
+        device = self._inputs.residual.device
         index = torch.from_numpy(members.astype(np.int64)).to(device)
         return self._effects(self.trace.activation.to(device)[:, index], index, [f - 1 for f in by])
 
     def _effects(self, delta: Tensor, index: Tensor, times: Sequence[float]) -> Float[ndarray, "time row"]:
-        step = delta @ self.readout.w_out[index]
-        effects = joint_effects(self.engine.attribution, self._base, step, times, self.engine.compiled)
+        change = delta @ self.readout.w_out[index]
+        effects = joint_effects(self.engine.attribution, self._base, change, times, self.engine.compiled)
         return np.asarray(effects.double().cpu().numpy())
 
 
@@ -146,7 +145,8 @@ def greedy(ablation: GroupAblation, count: int = GREEDY, progress: bool = True) 
     """
     trace = ablation.trace
     chosen: list[int] = []
-    w_out = ablation.readout.w_out.to(trace.residual)
+    readout = ablation.readout
+    w_out = readout.w_out.to(trace.residual)
     for _ in tqdm(range(count), desc="greedy group", unit="neuron", disable=None if progress else True):
         sums = ablate(
             ablation.readout, trace, ablation.mean, ablation.weights[:1], CHOICE, progress=False, engine=ablation.engine
@@ -155,8 +155,11 @@ def greedy(ablation: GroupAblation, count: int = GREEDY, progress: bool = True) 
         net[chosen] = -np.inf
         best = int(net.argmax())
         chosen.append(best)
-        step = (ablation.mean[best] - trace.activation[:, best])[:, None] * w_out[best]
-        trace = replace(trace, residual=trace.residual + step)
+        change = (ablation.mean[best] - trace.activation[:, best])[:, None] * w_out[best]
+        step = readout.to(trace.residual).step(readout.mlp_output(trace.activation), change)
+        activation = trace.activation.clone()
+        activation[:, best] = ablation.mean[best]
+        trace = replace(trace, residual=trace.residual + step, activation=activation)
     return np.array(chosen)
 
 

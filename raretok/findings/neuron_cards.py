@@ -42,7 +42,7 @@ def logit_attribution(readout: Readout, frequency: UnigramCounts, tokenizer: Any
     counts, show = frequency.counts, partial(show_tokens, tokenizer)
     readout = readout.to("cpu")
     relative = readout.unembed - readout.unembed.mean(1, keepdim=True)
-    u = (readout.centre(readout.w_out) * readout.gain) @ relative[:, : len(counts)]
+    u = (readout.centre(readout.direction) * readout.gain) @ relative[:, : len(counts)]
     absent = torch.from_numpy(counts[: u.shape[1]] == 0)
     most = min(MOST, int((~absent).sum()))
     high, low = (x.masked_fill(absent, -torch.inf).topk(most) for x in (u, -u))

@@ -106,7 +106,7 @@ def geometry(readout: Readout, log_unigram: Float[ndarray, " vocab"], shares: Se
     log-unigram direction, both centred, −1…1).
     """
     readout = readout.to("cpu")
-    w = readout.centre(readout.w_out.float())
+    w = readout.centre(readout.direction.float())
     unembed = readout.unembed.float() * readout.gain.float()[:, None]
     if readout.centred:
         unembed = unembed - unembed.mean(0)

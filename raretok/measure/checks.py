@@ -122,9 +122,8 @@ def audit(engine: Certified, trace: Trace, replacing: Float[Tensor, " neuron"]) 
     certificate), ``used_fallback`` (whether it needed exponentials).
     """
     readout = engine.attribution.readout
-    residual, delta, target = tile_inputs(readout, trace, replacing)
-    certified = engine(residual, delta, target)
-    truth = exact_effects(readout.to(torch.float64), residual.double(), delta.double(), target)
+    certified = engine(*tile_inputs(readout, trace, replacing))
+    truth = exact_effects(readout.to(torch.float64), *tile_inputs(readout, trace, replacing, torch.float64))
     return pd.DataFrame(
         {
             "neuron": np.tile(np.arange(readout.neurons), len(trace)),

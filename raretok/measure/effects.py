@@ -62,7 +62,7 @@ def prepare(
 ) -> Prepared:
     """Do everything that precedes the ablations."""
     passing = in_precision(model, dtype)
-    with summed_inputs(passing) as sums:
+    with summed_inputs(passing, windows.tokens.shape[1]) as sums:
         trace = run_trace(passing, windows)
     means = {
         name: (torch.stack(x) / len(trace)).float().cpu().numpy()

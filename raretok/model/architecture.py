@@ -66,7 +66,7 @@ LAYOUTS = (
         *("feed_forward.w2", {"feed_forward.w3": "W_up", "feed_forward.w1": "W_gate"}),
     ),
 )
-AFTER_MLP = ("post_feedforward_layernorm", "post_mlp_layernorm")
+AFTER_MLP = ("post_feedforward_layernorm", "post_mlp_layernorm", "post_norm2")
 """Names, in a block, of a norm of the MLP's output."""
 TIMES, OVER = ("logit_scale", "lm_head_multiplier"), ("logits_scaling",)
 """Settings by which logits are multiplied, and by which they are divided."""

@@ -106,7 +106,12 @@ def forward(
     finally:
         for handle in handles:
             handle.remove()
-    return kept["activation"], kept["residual"]
+    return by_position(kept["activation"], ids.shape[1]), kept["residual"]
+
+
+def by_position(x: Tensor, positions: int) -> Float[Tensor, "window position width"]:
+    """The input of a matrix by window and position, which some MLPs (OPT) put into one axis."""
+    return x if x.ndim == 3 else x.reshape(-1, positions, x.shape[-1])
 
 
 def stream_of(output: Any) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from raretok.errors import NotApplicable, RaretokError
 from raretok.model.architecture import find
-from raretok.model.loaded import LoadedModel, stream_of
+from raretok.model.loaded import LoadedModel, by_position, stream_of
 from raretok.model.trace import SKIP
 
 BATCH_TOKENS, GRAPH_TOKENS = 1024, 512
@@ -76,8 +76,13 @@ def run_pass(model: LoadedModel, tokens: Int[ndarray, "window position"], graph:
 
         return hook
 
-    def keep(into: list[Any], k: int) -> Callable[..., None]:
-        return lambda module, args: into.__setitem__(k, args[0])
+    def keep(into: list[Any], k: int) -> Callable[..., Any]:
+        def hook(module: Any, args: Any) -> tuple[Any, ...]:
+            into[k] = by_position(args[0], ids.shape[1])
+            # What is kept must be what the matrix reads, so that gradients reach it.
+            return (into[k].reshape(args[0].shape), *args[1:])
+
+        return hook
 
     handles = []
     for k, block in enumerate(model.blocks):
@@ -97,18 +102,18 @@ def run_pass(model: LoadedModel, tokens: Int[ndarray, "window position"], graph:
 
 
 @contextmanager
-def _replaced(matrix: Any, sets: Sequence[Sequence[int]], value: Tensor) -> Iterator[None]:
+def _replaced(matrix: Any, positions: int, sets: Sequence[Sequence[int]], value: Tensor) -> Iterator[None]:
     """Within this context, some columns of a matrix's input are replaced from position ``SKIP`` on.
 
     The batch holds one copy of the windows for each of the ``sets`` of columns.
     """
 
     def replace(module: Any, args: Any) -> tuple[Tensor, ...]:
-        x = args[0].clone()
+        x = by_position(args[0], positions).clone()
         for columns, part in zip(sets, x.chunk(len(sets)), strict=True):
             index = torch.tensor(columns).to(x.device)
             part[:, SKIP:, index] = value[index]
-        return (x, *args[1:])
+        return (x.reshape(args[0].shape), *args[1:])
 
     handle = matrix.register_forward_pre_hook(replace)
     try:
@@ -134,7 +139,7 @@ def _go_on(model: LoadedModel, base: Pass, layer: int, copies: int) -> tuple[Ten
                 x = stream_of(model.blocks[k](x, *rest, **named))
     finally:
         handle.remove()
-    return kept[0], x
+    return by_position(kept[0], x.shape[1]), x
 
 
 def _repeated(option: Any, windows: int, copies: int) -> Any:
@@ -165,7 +170,7 @@ def ablate_heads(
         )
     width = len(mean) // model.heads
     columns = [[c for h in heads for c in range(h * width, (h + 1) * width)] for heads in sets]
-    with _replaced(find(model.blocks[layer], model.layout.attention_out), columns, mean):
+    with _replaced(find(model.blocks[layer], model.layout.attention_out), base.residual.shape[1], columns, mean):
         return torch.stack(_go_on(model, base, layer, len(sets))[0].chunk(len(sets)))
 
 
@@ -173,7 +178,7 @@ def ablate_neuron(
     model: LoadedModel, base: Pass, layer: int, neuron: int, mean: Float[Tensor, " neuron"]
 ) -> Float[Tensor, "window position d_model"]:
     """The residual stream after the last block when a neuron of any layer is replaced by its mean."""
-    with _replaced(find(model.blocks[layer], model.layout.mlp_out), [[neuron]], mean):
+    with _replaced(find(model.blocks[layer], model.layout.mlp_out), base.residual.shape[1], [[neuron]], mean):
         return _go_on(model, base, layer, 1)[1]
 
 
@@ -189,8 +194,9 @@ def batches(model: LoadedModel, tokens: Int[ndarray, "window position"], graph: 
 
 
 @contextmanager
-def summed_inputs(model: LoadedModel) -> Iterator[dict[str, list[Tensor]]]:
-    """Within this context, the inputs of output matrices are summed over the used positions of every pass.
+def summed_inputs(model: LoadedModel, length: int) -> Iterator[dict[str, list[Tensor]]]:
+    """Within this context, the inputs of output matrices are summed over the used positions of every pass over windows
+    of some length.
 
     Yields the sums by layer in float64: of the attentions' output matrices (``heads``) and of the MLPs' (``neurons``).
     A layer without such a matrix, as a hybrid model may have, keeps None.
@@ -200,7 +206,7 @@ def summed_inputs(model: LoadedModel) -> Iterator[dict[str, list[Tensor]]]:
 
     def add(name: str, k: int) -> Callable[..., None]:
         def hook(module: Any, args: Any) -> None:
-            used = args[0][:, SKIP:-1]
+            used = by_position(args[0], length)[:, SKIP:-1]
             total = used.sum(1, dtype=torch.promote_types(used.dtype, torch.float32)).double().sum(0)
             sums[name][k] = total if sums[name][k] is None else sums[name][k] + total
 

@@ -46,10 +46,14 @@ def _check_path(
     """Check that a change δ of a neuron's activation moves the residual stream by δ·w and does nothing else."""
     generator = torch.Generator().manual_seed(0)
     neuron = torch.randint(0, model.readout.neurons, ids.shape, generator=generator).to(ids.device)
-    size = residual.norm(dim=-1) / model.readout.w_out.norm(dim=1)[neuron].clamp_min(1e-30)
+    readout = model.readout
+    mlp = readout.mlp_output(activation.flatten(0, 1))
+    reference = residual if mlp is None else mlp.reshape(residual.shape)
+    size = reference.norm(dim=-1) / readout.w_out.norm(dim=1)[neuron].clamp_min(1e-30)
     delta = torch.zeros_like(activation).scatter_(-1, neuron[..., None], 0.3 * size[..., None])
-    _, moved = _with(model, model.layout.mlp_out, lambda x: x + delta, ids)
-    expected = residual + delta @ model.readout.w_out
+    _, moved = _with(model, model.layout.mlp_out, lambda x: x + delta.reshape(x.shape), ids)
+    step = readout.step(mlp, (delta @ readout.w_out).flatten(0, 1))
+    expected = residual + step.reshape(residual.shape)
     error = float((moved - expected).norm(dim=-1).max() / residual.norm(dim=-1).max())
     if not error <= PATH_LIMIT:
         raise RaretokError(

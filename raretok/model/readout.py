@@ -13,10 +13,38 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from raretok.errors import RaretokError
-from raretok.model.architecture import AFTER_MLP, BLOCK_TIMES, OVER, TIMES, Layout, find, layout_of, rows_of, setting
+from raretok.model.architecture import (
+    AFTER_MLP,
+    BLOCK_TIMES,
+    LAYOUTS,
+    OVER,
+    TIMES,
+    Layout,
+    find,
+    layout_of,
+    rows_of,
+    setting,
+)
 
 LOGIT_BYTES = 1 << 26
 """Size to which the logits held at a time are limited."""
+
+
+class Norm(NamedTuple):
+    """A LayerNorm or RMSNorm: ``gain · C r / √(|C r|²/d_model + eps) + bias``, where C centres or does nothing."""
+
+    gain: Float[Tensor, " d_model"]
+    bias: Float[Tensor, " d_model"]
+    eps: float
+    centred: bool
+
+    def centre(self, x: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]:
+        """C x."""
+        return x - x.mean(-1, keepdim=True) if self.centred else x
+
+    def scale(self, centred: Float[Tensor, "row d_model"]) -> Float[Tensor, " row"]:
+        """What the norm divides by, from C x."""
+        return (centred.square().mean(-1) + self.eps).sqrt()
 
 
 @dataclass(frozen=True)
@@ -24,7 +52,9 @@ class Readout:
     """How a residual stream becomes logits: final norm (``gain``, ``bias``, ``eps``, centring) and unembedding.
 
     ``logits = norm(r) @ unembed + unembed_bias`` with ``norm(r) = gain · C r / √(|C r|²/d_model + eps) + bias``; C is
-    centring for LayerNorm and the identity for RMSNorm. ``w_out[i]`` is what neuron i adds to the residual stream.
+    centring for LayerNorm and the identity for RMSNorm. ``w_out[i]`` is what neuron i adds to the MLP's output, which
+    the residual stream takes up; in some families a norm comes between, ``after`` (Gemma-2/3, OLMo-2/3), which also
+    sees the bias of the output matrix, ``out_bias``.
     """
 
     w_out: Float[Tensor, "neuron d_model"]
@@ -34,6 +64,8 @@ class Readout:
     centred: bool
     unembed: Float[Tensor, "d_model vocab"]
     unembed_bias: Float[Tensor, " vocab"]
+    after: Norm | None = None
+    out_bias: Float[Tensor, " d_model"] | None = None
 
     @property
     def neurons(self) -> int:
@@ -47,8 +79,36 @@ class Readout:
 
     def to(self, *args: Any) -> "Readout":
         """The same readout on another device or in another dtype."""
-        fields = ("w_out", "gain", "bias", "unembed", "unembed_bias")
-        return replace(self, **{name: getattr(self, name).to(*args) for name in fields})
+        fields = ("w_out", "gain", "bias", "unembed", "unembed_bias", "out_bias")
+        moved = {name: getattr(self, name).to(*args) for name in fields if getattr(self, name) is not None}
+        after = self.after and self.after._replace(gain=self.after.gain.to(*args), bias=self.after.bias.to(*args))
+        return replace(self, **moved, after=after)
+
+    @property
+    def direction(self) -> Float[Tensor, "neuron d_model"]:
+        """Along what each neuron moves the residual stream: its row of ``w_out``, as the norm after the MLP, if there
+        is one, stretches it.
+        """
+        return self.w_out if self.after is None else self.after.gain * self.after.centre(self.w_out)
+
+    def mlp_output(self, activation: Float[Tensor, "row neuron"]) -> Float[Tensor, "row d_model"] | None:
+        """The output of the last MLP, where a norm follows it; None otherwise, because nothing depends on it then."""
+        if self.after is None:
+            return None
+        out = activation @ self.w_out.to(activation.dtype)
+        return out if self.out_bias is None else out + self.out_bias.to(activation.dtype)
+
+    def step(
+        self, mlp: Float[Tensor, "row d_model"] | None, change: Float[Tensor, "row d_model"]
+    ) -> Float[Tensor, "row d_model"]:
+        """How the residual stream moves when the MLP's output moves by ``change``; ``mlp``: see ``mlp_output``."""
+        if self.after is None or mlp is None:
+            return change
+        before, moved = self.after.centre(mlp), self.after.centre(change)
+        scale, new_scale = (self.after.scale(x)[:, None] for x in (before, before + moved))
+        grown = (moved * (2 * before + moved)).mean(1, keepdim=True)
+        shrunk = -grown / (scale * new_scale * (scale + new_scale))
+        return self.after.gain * (shrunk * before + moved / new_scale)
 
     def centre(self, x: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]:
         """C x, which is x minus its mean over d_model for LayerNorm, and x itself for RMSNorm."""
@@ -90,25 +150,51 @@ def extract_readout(model: nn.Module) -> Readout:
     assert layout
     block = find(model, layout.blocks)[-1]
     head, out = model.get_output_embeddings(), find(block, layout.mlp_out)  # type: ignore[operator]
-    w_out = rows_of(out).T.detach().contiguous() * float(setting(config, *BLOCK_TIMES) or 1.0)
-    norm = read_norm(find(model, layout.final_norm), w_out)
-    if norm is None:
-        kind = type(find(model, layout.final_norm)).__name__
-        _refuse_damaged(name, gain=getattr(find(model, layout.final_norm), "weight", None))
-        raise RaretokError(f"{name} is not supported: its final norm, {kind}, is neither a LayerNorm nor an RMSNorm")
+    w_out = rows_of(out).T.detach().contiguous()
+    block_times = float(setting(config, *BLOCK_TIMES) or 1.0) * float(getattr(block, "layer_scalar", 1.0))
+    final = _norm_of(name, "its final norm", find(model, layout.final_norm), w_out)
+    norms = (find(block, path) for path in AFTER_MLP)
+    between = next((norm for norm in norms if norm is not None and not isinstance(norm, nn.Identity)), None)
+    after = None if between is None else _norm_of(name, "the norm after its MLP", between, w_out)
     times = float(setting(config, *TIMES) or 1.0) / float(setting(config, *OVER) or 1.0)
-    bias = getattr(head, "bias", None)
+    bias, out_bias = getattr(head, "bias", None), getattr(out, "bias", None)
     readout = Readout(
-        w_out=w_out,
-        gain=norm.gain * times,
-        bias=norm.bias * times,
-        eps=norm.eps,
-        centred=norm.centred,
+        w_out=w_out * block_times if after is None else w_out,
+        gain=final.gain * times,
+        bias=final.bias * times,
+        eps=final.eps,
+        centred=final.centred,
         unembed=head.weight.detach().T,
         unembed_bias=(torch.zeros(head.weight.shape[0]) if bias is None else bias.detach()).to(w_out),
+        after=after and after._replace(gain=after.gain * block_times),
+        out_bias=None if after is None or out_bias is None else out_bias.detach(),
     )
     _refuse_damaged(name, **{n: getattr(readout, n) for n in ("w_out", "gain", "bias", "unembed", "unembed_bias")})
     return readout
+
+
+def _misfit(model: nn.Module, last: nn.Module) -> str:
+    """Why a model fits no layout; ``last`` is its last block."""
+    if "mamba" in type(last).__name__.lower():
+        return "its blocks are state-space models without an MLP layer"
+    for layout in LAYOUTS:
+        blocks = find(model, layout.blocks)
+        if blocks and find(blocks[-1], layout.mlp_out) is not None:
+            return f"it has no {layout.final_norm}, the norm between its last block and the unembedding"
+    parts = ", ".join(name for name, _ in last.named_children()) or "(no parts)"
+    return (
+        "its parts are not where any of the families in raretok.model.architecture.LAYOUTS keeps them; its last block "
+        f"has {parts}"
+    )
+
+
+def _norm_of(name: str, what: str, module: nn.Module, like: Float[Tensor, "neuron d_model"]) -> Norm:
+    _refuse_damaged(name, gain=getattr(module, "weight", None))
+    norm = read_norm(module, like)
+    if norm is None:
+        kind = type(module).__name__
+        raise RaretokError(f"{name} is not supported: {what}, {kind}, is neither a LayerNorm nor an RMSNorm")
+    return norm
 
 
 def _refuse_damaged(name: str, **tensors: Any) -> None:
@@ -129,31 +215,15 @@ def _why_not(model: nn.Module, layout: Layout | None) -> str | None:
     names = [name.rpartition(".")[2] for name, _ in last.named_modules()]
     if any(name in ("experts", "router") or "moe" in name for name in names):
         return "its last block is a mixture of experts, so that the neurons of a token depend on a router"
-    if any(name in ("mixer", "mamba", "feed_forward_chunk") or "rwkv" in name.lower() for name in names) and not layout:
-        return "its blocks are state-space or recurrent ones without an MLP layer"
     if layout is None:
-        parts = ", ".join(name for name, _ in last.named_children()) or "(no parts)"
-        return (
-            "its parts are not where any of the families in raretok.model.architecture.LAYOUTS keeps them; its last "
-            f"block has {parts}"
-        )
-    for extra in AFTER_MLP:
-        if hasattr(find(model, layout.blocks)[-1], extra):
-            return f"its MLP is followed by a norm ({extra})"
+        return _misfit(model, last)
+    if getattr(last, "per_layer_input_gate", None) is not None:
+        return "its last block adds a second embedding of the token after the MLP, through a gate that the MLP moves"
     if setting(config, "final_logit_softcapping"):
         return "its logits have a soft cap"
     if model.get_output_embeddings() is None:  # type: ignore[operator]
         return "it has no unembedding"
     return None
-
-
-class Norm(NamedTuple):
-    """A LayerNorm or RMSNorm: ``gain · C r / √(|C r|²/d_model + eps) + bias``, where C centres or does nothing."""
-
-    gain: Float[Tensor, " d_model"]
-    bias: Float[Tensor, " d_model"]
-    eps: float
-    centred: bool
 
 
 def read_norm(module: nn.Module, like: Float[Tensor, "neuron d_model"]) -> Norm | None:

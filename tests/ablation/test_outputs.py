@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import ARCHITECTURES, VOCAB
+from conftest import FORMS, VOCAB
 
 from raretok import RaretokError
 from raretok.ablation import ablate, ablate_group, pair_effects
@@ -13,10 +13,11 @@ from raretok.ablation.reference import hooked_group_effects
 NEURONS = (0, 3, 17, 60)
 
 
-def by_definition(readout, residual, target, delta, log_q):
+def by_definition(readout, trace, target, delta, log_q):
     """Every output of one neuron per row of ``delta`` [neuron, token], from logits before and after in float64."""
-    r = residual.double()
+    r = trace.residual.double()
     readout = readout.to(torch.float64)
+    mlp = readout.mlp_output(trace.activation.double())
     log_q = torch.from_numpy(log_q)
 
     def entropy_kl_loss_logit(logits):
@@ -34,7 +35,7 @@ def by_definition(readout, residual, target, delta, log_q):
     q = q / q.norm()
     found = []
     for i, d in zip(NEURONS, delta, strict=True):
-        moved = r + d[:, None].double() * readout.w_out[i]
+        moved = r + readout.step(mlp, d[:, None].double() * readout.w_out[i])
         after = readout.logits(moved)
         frozen_scale = (readout.centre(moved) / scale * readout.gain) @ readout.unembed + readout.constant
         along = ((after - before) @ q)[:, None] * q
@@ -44,7 +45,7 @@ def by_definition(readout, residual, target, delta, log_q):
     return torch.stack(found, -1)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", FORMS)
 @pytest.mark.parametrize("compiled", [False, True])
 def test_outputs_are_what_their_definitions_say(traced, architecture, compiled, monkeypatch):
     monkeypatch.setattr("raretok.ablation.tiles.WORTH_COMPILING", 0 if compiled else 10**15)
@@ -53,7 +54,7 @@ def test_outputs_are_what_their_definitions_say(traced, architecture, compiled, 
     found = pair_effects(model.readout, trace, mean, outputs=OUTPUTS, log_unigram=log_q, progress=False)
     target = torch.from_numpy(trace.target.astype(np.int64))
     delta = (mean - trace.activation).T[list(NEURONS)]
-    truth = by_definition(model.readout, trace.residual, target, delta, log_q)
+    truth = by_definition(model.readout, trace, target, delta, log_q)
     error = (found.value[:, :, list(NEURONS)] - truth).abs().amax((1, 2))
     assert truth.abs().amax((1, 2)).min() > 1e-3
     assert error[0] <= 1e-4
@@ -61,7 +62,7 @@ def test_outputs_are_what_their_definitions_say(traced, architecture, compiled, 
     assert error[[1, 2, 3, 5]].max() < 2e-5
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", FORMS)
 def test_a_frozen_scale_equals_a_hooked_forward_pass_with_the_scale_frozen(traced, architecture):
     """The direct effect once more, through the model's own final norm and unembedding with the norm's denominator
     held.
@@ -73,7 +74,7 @@ def test_a_frozen_scale_equals_a_hooked_forward_pass_with_the_scale_frozen(trace
         assert (found[:, i] - hooked).abs().max() < 1e-9
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", FORMS)
 def test_a_group_equals_a_hooked_forward_pass(traced, architecture):
     model, windows, trace, mean = traced(architecture, torch.float64)
     members = [2, 5, 11, 40, 41]

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ARCHITECTURES
+from conftest import FORMS
 
 from raretok.ablation import ablate_group, make_engine
 from raretok.findings import intervention
@@ -23,25 +23,28 @@ def losses(ablation, residual):
     return torch.nn.functional.cross_entropy(ablation.readout.logits(residual), target, reduction="none")
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", FORMS)
 def test_joint_effects_are_those_of_the_moved_stream(traced, architecture):
     ablation = ablation_of(traced, architecture)
     members = np.array([3, 17, 40])
     trace = ablation.trace
     before = losses(ablation, trace.residual)
-    moved = trace.residual + (ablation.mean[members] - trace.activation[:, members]) @ ablation.readout.w_out[members]
+    readout = ablation.readout
+    mlp, w_out = readout.mlp_output(trace.activation), readout.w_out[members]
+    moved = trace.residual + readout.step(mlp, (ablation.mean[members] - trace.activation[:, members]) @ w_out)
     np.testing.assert_allclose(ablation.ablated(members), losses(ablation, moved) - before, atol=1e-9)
     np.testing.assert_allclose(
         ablation.ablated(members), ablate_group(ablation.readout, trace, members.tolist(), ablation.mean), atol=1e-9
     )
-    doubled = trace.residual + trace.activation[:, members] @ ablation.readout.w_out[members]
+    doubled = trace.residual + readout.step(mlp, trace.activation[:, members] @ w_out)
     twice, same = ablation.scaled(members, (2.0, 1.0))
     np.testing.assert_allclose(twice, losses(ablation, doubled) - before, atol=1e-9)
     np.testing.assert_allclose(same, 0, atol=1e-12)
 
 
-def test_greedy_choice_is_that_of_brute_force(traced):
-    ablation = ablation_of(traced, "gpt_neox")
+@pytest.mark.parametrize("architecture", ["gpt_neox", "gemma3"])
+def test_greedy_choice_is_that_of_brute_force(traced, architecture):
+    ablation = ablation_of(traced, architecture)
     chosen = intervention.greedy(ablation, 3, progress=False)
     weight = ablation.weights[0]
     for k in range(3):

@@ -71,9 +71,9 @@ def test_unsupported_architectures_are_refused_by_name():
     }
     gemma = Gemma2ForCausalLM(Gemma2Config(**small, head_dim=8))
     mixtral = MixtralForCausalLM(MixtralConfig(**small, num_local_experts=2))
-    with pytest.raises(RaretokError, match="Gemma2ForCausalLM is not supported: its MLP is followed by a norm"):
+    with pytest.raises(RaretokError, match="Gemma2ForCausalLM is not supported: its logits have a soft cap"):
         extract_readout(gemma)
-    with pytest.raises(RaretokError, match="MixtralForCausalLM is not supported: its last block is a mixture of experts"):
+    with pytest.raises(RaretokError, match="MixtralForCausalLM is not supported: .* a mixture of experts"):
         extract_readout(mixtral)
 
 

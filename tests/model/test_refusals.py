@@ -24,7 +24,7 @@ def no_projection(model):
 
 
 def normed_mlp(model):
-    model.transformer.h[-1].post_mlp_layernorm = torch.nn.Identity()
+    model.transformer.h[-1].post_mlp_layernorm = torch.nn.Tanh()
 
 
 def no_norm(model):
@@ -39,8 +39,8 @@ def another_norm(model):
     ("change", "says"),
     [
         (no_projection, "its parts are not where .* its last block has ln_1, attn, ln_2, mlp"),
-        (normed_mlp, r"its MLP is followed by a norm \(post_mlp_layernorm\)"),
-        (no_norm, "its parts are not where any of the families"),
+        (normed_mlp, "the norm after its MLP, Tanh, is neither a LayerNorm nor an RMSNorm"),
+        (no_norm, "it has no transformer.ln_f, the norm between its last block and the unembedding"),
         (another_norm, "its final norm, Identity, is neither a LayerNorm nor an RMSNorm"),
     ],
 )

@@ -61,7 +61,7 @@ def losses(logits, tokens):
 
 def means_of(model, tokens, what):
     """Mean inputs of each layer's output matrices over the used positions."""
-    with passes.summed_inputs(model) as sums:
+    with passes.summed_inputs(model, tokens.shape[1]) as sums:
         for rows in (slice(0, 1), slice(1, len(tokens))):
             forward(model, torch.from_numpy(tokens[rows].astype(np.int64)))
     return torch.stack(sums[what]) / (len(tokens) * (tokens.shape[1] - 1 - SKIP))
