@@ -16,12 +16,30 @@ def _names(text: str) -> tuple[str, ...] | None:
     return tuple(n.strip() for n in text.split(",") if n.strip()) or None
 
 
+def _warn_of_first_token(study: Any) -> None:
+    """Say so if the loss of a few windows is much lower the other way."""
+    from raretok.errors import NotApplicable
+
+    try:
+        loss = study.table("checks.first_token").iloc[0]
+    except NotApplicable:  # There is no such token, or the windows are given.
+        return
+    if loss["other_is_better"]:
+        has, other = ("with", "no") if loss["used"] else ("without", "yes")
+        typer.echo(
+            f"warning: this study's windows are {has} a first token; the mean loss of a few of them is "
+            f"{loss['with_it']:.2f} nats with it and {loss['without_it']:.2f} without: try --bos {other}",
+            err=True,
+        )
+
+
 @app.command()
 @with_study_options
 def measure(study: Any) -> None:
     """Ablate every neuron of a model on a text and keep the results; does nothing if they are there."""
     from raretok.errors import NotApplicable
 
+    _warn_of_first_token(study)
     bands = study.table("effects.bands").set_index("band")
     typer.echo(
         f"{study.settings.model} on {study.settings.corpus}: {study.get('effects.sizes')['neurons']} neurons, "

@@ -19,17 +19,20 @@ from raretok.ablation.certified import Certified
 from raretok.ablation.exact import exact_effects
 from raretok.ablation.reference import hooked_effects
 from raretok.data.text import Windows
-from raretok.errors import RaretokError
+from raretok.errors import NotApplicable, RaretokError
 from raretok.graph import table
 from raretok.measure import inputs
 from raretok.model.forward import run_trace
 from raretok.model.lens import bridge_effects, bridge_of
+from raretok.model.load import bos_id
 from raretok.model.loaded import LoadedModel
 from raretok.model.trace import Trace
 
 RESULTS = Path(__file__).with_name("benchmarks.json")
 CHECK_LIMIT = 5e-5
 """Largest difference in nats, beyond the tolerance, between the engine and a hooked forward pass in float32."""
+MUCH = 0.1
+"""Difference of the mean loss in nats by which windows are better with or without a first token."""
 FEW_WINDOWS = 4
 """Number of windows that are run again for a check outside the study's own pass."""
 
@@ -87,6 +90,35 @@ def compare_with_hooks(
 def _first_windows(model: LoadedModel, windows: Windows) -> tuple[Windows, Trace]:
     few = Windows(*(x[:FEW_WINDOWS] for x in (windows.tokens, windows.document, windows.half)))
     return few, run_trace(model, few, progress=False)
+
+
+@table(inputs.model, inputs.windows, inputs.bos, inputs.tokenizer)
+def first_token(model: LoadedModel, windows: Windows, bos: int | None, tokenizer: Any) -> pd.DataFrame:
+    """Compute the mean loss of a few windows with and without the token that may start them.
+
+    Columns: ``first`` (that token), ``used`` (whether the study's windows start with it), ``with_it``, ``without_it``
+    (nats), ``other_is_better`` (whether the other way has a loss that is lower by more than ``MUCH``).
+
+    Raises:
+        NotApplicable: the tokenizer has no such token.
+    """
+    first = bos
+    if bos is None and (model.entry.bos or tokenizer.bos_token_id is not None):
+        first = bos_id(tokenizer, model.entry, "yes")
+    if first is None:
+        raise NotApplicable(f"the tokenizer of {model.entry.name} has no token that starts a text")
+    few = windows.tokens[: 2 * FEW_WINDOWS, bos is not None :]
+    few = few[:, : few.shape[1] - (bos is None)]
+    started = np.concatenate([np.full((len(few), 1), first, few.dtype), few], axis=1)
+    document = np.arange(len(few))
+    traces = [run_trace(model, Windows(tokens, document, document % 2), progress=False) for tokens in (started, few)]
+    # The same targets: the windows without the token lack the first of those that are used.
+    with_it, without_it = (
+        float(t.loss.reshape(len(few), -1)[:, k:].mean()) for t, k in zip(traces, (1, 0), strict=True)
+    )
+    better = (with_it - without_it) * (1 if bos is not None else -1) > MUCH
+    row = {"first": first, "used": bos is not None, "with_it": with_it, "without_it": without_it}
+    return pd.DataFrame([row | {"other_is_better": better}])
 
 
 @table(inputs.model, inputs.windows, inputs.tolerance)

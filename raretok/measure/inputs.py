@@ -1,8 +1,7 @@
 """The inputs of a study: its settings, a model, a text as windows of tokens, and the frequency of each token."""
 
-import hashlib
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from raretok.model.hub import steps_here
 from raretok.model.load import bos_id, load_model, load_tokenizer, model_digest, wrap_model
 from raretok.model.loaded import LoadedModel
 from raretok.model.registry import ModelEntry, find_model
+from raretok.model.tokens import digest_tokenizer, encode
 from raretok.store import Store
 
 LEAST_DOCUMENTS = 20
@@ -61,19 +61,27 @@ class Text:
     @cached_property
     def tokens(self) -> Tokenised:
         """The whole corpus as token ids."""
-        inputs = {"corpus": self.corpus.digest, "tokenizer": self.tokenizer_digest, "code": digest_of(tokenise)}
-
-        def encode(texts: list[str]) -> list[list[int]]:
-            return list(self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"])
-
+        inputs = {"corpus": self.corpus.digest, "tokenizer": self.tokenizer_digest, "code": digest_of(tokenise, encode)}
         about = {"corpus": self.corpus.name, "tokenizer": self._entry.name}
-        arrays = self._store.arrays("tokens", inputs, lambda: vars(tokenise(self.corpus, encode)), about)
+        tokens = partial(tokenise, self.corpus, partial(encode, self.tokenizer))
+        arrays = self._store.arrays("tokens", inputs, lambda: vars(tokens()), about)
         return Tokenised(**arrays)
 
     @cached_property
     def tokenizer_digest(self) -> str:
         """Digest that identifies the tokenizer."""
-        return hashlib.sha256(self.tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+        return digest_tokenizer(self.tokenizer)
+
+    @cached_property
+    def bos(self) -> int | None:
+        """Id of the token that starts a window; None if none does.
+
+        Raises:
+            NotApplicable: the windows are given.
+        """
+        if isinstance(self._given, Windows):
+            raise NotApplicable("the windows are given, with or without a first token")
+        return bos_id(self.tokenizer, self._entry, self._settings.bos)
 
     @cached_property
     def windows(self) -> Windows:
@@ -82,13 +90,12 @@ class Text:
         if isinstance(self._given, Windows):
             name, windows = s.corpus, self._given
         else:
-            name, bos = self.corpus.name, bos_id(self.tokenizer, self._entry)
-            windows = make_windows(self.tokens, name, s.windows, s.length, bos, s.seed)
+            name = self.corpus.name
+            windows = make_windows(self.tokens, name, s.windows, s.length, self.bos, s.seed)
         if (documents := len(np.unique(windows.document))) < LEAST_DOCUMENTS:
             raise RaretokError(
-                f"the windows come from {documents} documents of {name}, fewer than {LEAST_DOCUMENTS}: documents are "
-                "what "
-                "uncertainty is estimated from, use more windows or a corpus of more documents"
+                f"the windows come from {documents} documents of {name}, fewer than {LEAST_DOCUMENTS}: documents "
+                "are what uncertainty is estimated from, use more windows or a corpus of more documents"
             )
         return windows
 
@@ -149,6 +156,11 @@ class Inputs:
         """The windows of text."""
         return self.text.windows
 
+    @property
+    def bos(self) -> int | None:
+        """Id of the token that starts a window."""
+        return self.text.bos
+
     @cached_property
     def model(self) -> LoadedModel:
         """The model, loaded."""
@@ -206,6 +218,7 @@ class Inputs:
             "frequency": lambda: self.frequency.digest,
             "tokenizer": lambda: self.text.tokenizer_digest,
             "local_run": lambda: self.local_run,
+            "bos": lambda: self.bos,
         }
         return read[name]() if name in read else getattr(self.settings, name)
 
@@ -219,6 +232,6 @@ class Inputs:
 
 
 model, windows, frequency, tokenizer = map(source, ("model", "windows", "frequency", "tokenizer"))
-local_run = source("local_run")
+local_run, bos = source("local_run"), source("bos")
 sample, replacement, tolerance = map(source, ("sample", "replacement", "tolerance"))
 every_head, dtype = map(source, ("every_head", "dtype"))

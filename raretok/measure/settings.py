@@ -28,6 +28,9 @@ class StudySettings(BaseModel):
         min_length=1,
         description="what a document of a text file is: auto, lines, blank-lines, file, or what separates documents",
     )
+    bos: Literal["auto", "yes", "no"] = Field(
+        "auto", description="whether windows start with the model's first token: auto as the model is used, yes or no"
+    )
     counts: str | None = Field(None, description="a .npy or .json file of training counts; else the corpus is counted")
     windows: int = Field(256, ge=2, description="how many windows of text")
     length: int = Field(256, ge=16, description="tokens in a window")

@@ -61,18 +61,42 @@ def tensor_names(folder: Path) -> set[str]:
     return names
 
 
+PROBES = (
+    "The film's 2nd half isn't half-bad: 12,345.67 people (and I) laughed … a lot!",
+    "  Two  spaces,\ttabs\n\nand\r\nlines; naïve cafés — “quoted”. ALLCAPS mixedCase snake_case",
+    "def f(x):\n    return x**2 != 3\n日本語, русский язык, עברית 😀 ½ ﬁ",
+)
+"""Texts by which two tokenizers are told apart."""
+
+
 def read_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a folder.
+    """The tokenizer of a folder, which splits text as its own ``tokenizer.json`` says.
+
+    ``transformers`` replaces parts of that file when ``tokenizer_config.json`` is missing or names another class.
 
     Raises:
         RaretokError: if its files are damaged, or it requires custom code.
     """
-    from transformers import AutoTokenizer
+    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+    file = folder / "tokenizer.json"
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        if not file.is_file():
+            return tokenizer
+        own = Tokenizer.from_file(str(file))
+        own.no_truncation()
+        own.no_padding()
+        if _ids(tokenizer) == [own.encode(text, add_special_tokens=False).ids for text in PROBES]:
+            return tokenizer
+        return PreTrainedTokenizerFast(tokenizer_object=own, **tokenizer.special_tokens_map)
     except Exception as error:  # the tokenizers library raises no narrower class
         raise RaretokError(f"the tokenizer in {folder} cannot be read ({told(error)}): {AGAIN}") from None
+
+
+def _ids(tokenizer: Any) -> list[list[int]]:
+    return [list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]) for text in PROBES]
 
 
 def read_weights(folder: Path, config: Any) -> Any:

@@ -17,12 +17,18 @@ def run_trace(model: LoadedModel, windows: Windows, progress: bool = True) -> Tr
     Activations and residual streams are kept in float32 on the CPU and take 4 · (d_mlp + d_model) bytes per position.
 
     Raises:
-        RaretokError: if a window is longer than the model's context, or a loss or an activation is not finite.
+        RaretokError: if a window is longer than the model's context or holds a token that the model cannot read, or a
+            loss or an activation is not finite.
     """
     count, length = windows.tokens.shape
     if model.context is not None and length > model.context:
         raise RaretokError(
             f"windows of {length} tokens do not fit {model.entry.name}'s context of {model.context}: use shorter ones"
+        )
+    if (largest := int(windows.tokens.max())) >= model.embedded:
+        raise RaretokError(
+            f"the text holds token {largest}, but {model.entry.name} can read only {model.embedded} types: give the "
+            "tokenizer that belongs to the model"
         )
     used = np.arange(SKIP, length - 1)
     readout = model.readout

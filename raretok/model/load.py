@@ -24,7 +24,7 @@ from raretok.model.checkpoint import read_settings, read_tokenizer, read_weights
 from raretok.model.loaded import LoadedModel
 from raretok.model.probes import blocks_are_parallel, self_check
 from raretok.model.readout import Norm, extract_readout, read_norm
-from raretok.model.registry import ModelEntry, find_model
+from raretok.model.registry import ModelEntry, counts_of, find_model, steps_in
 from raretok.store import Store
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
@@ -116,7 +116,7 @@ def load_tokenizer(name: str, step: int | None = None, store: Store | None = Non
     """
     entry = find_model(name)
     where = _tokenizer_folder(_source(entry, step, store))
-    if not any((where / name).is_file() for name in TOKENIZERS):  # settings alone would give one without a vocabulary
+    if not _has_tokenizer(where):  # settings alone would give one without a vocabulary
         if entry.kind == "hub":
             raise hub.missing(entry, step, FileNotFoundError())
         raise RaretokError(f"{where} has no tokenizer ({', '.join(TOKENIZERS)}): write it there with save_pretrained")
@@ -124,18 +124,40 @@ def load_tokenizer(name: str, step: int | None = None, store: Store | None = Non
 
 
 def _tokenizer_folder(folder: Path) -> Path:
-    """The folder that holds the tokenizer: ``folder`` itself or the nearer of the two above, else ``folder``.
+    """The folder with the tokenizer: ``folder`` itself or, for a checkpoint of a run, the run's folder or that above."""
+    run = folder.resolve().parent
+    shared = (run, run.parent) if steps_in(run) and counts_of(run) else ()
+    return next((place for place in (folder, *shared) if _has_tokenizer(place)), folder)
 
-    The checkpoints of a run share the tokenizer in a folder above them.
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in TOKENIZERS)
+
+
+def bos_id(tokenizer: Any, entry: ModelEntry, choice: str = "auto") -> int | None:
+    """Id of the token that starts a window, or None if none does.
+
+    With ``auto`` it is the one that the registry names or the tokenizer itself puts before a text; where that puts
+    none, the one that also ends a document (GPT-2, Pythia), because every document of the training text follows one.
+
+    Raises:
+        RaretokError: if ``choice`` is ``yes`` and the tokenizer has no such token.
     """
-    names = ("tokenizer.json", "tokenizer_config.json")
-    places = (folder, *folder.resolve().parents[:2])
-    return next((place for place in places if any((place / name).is_file() for name in names)), folder)
+    if choice == "no":
+        return None
+    own = int(tokenizer.convert_tokens_to_ids(entry.bos)) if entry.bos else _put_before(tokenizer)
+    first = tokenizer.bos_token_id
+    if own is None and (choice == "yes" or first == tokenizer.eos_token_id):
+        own = first
+    if own is None and choice == "yes":
+        raise RaretokError(f"the tokenizer of {entry.name} has no token that starts a text: leave --bos out")
+    return own
 
 
-def bos_id(tokenizer: Any, entry: ModelEntry) -> int | None:
-    """Id of the token that starts a window, or None if the model has none."""
-    return int(tokenizer.convert_tokens_to_ids(entry.bos)) if entry.bos else tokenizer.bos_token_id
+def _put_before(tokenizer: Any) -> int | None:
+    """The special token that a tokenizer puts before a text by itself."""
+    with_special, plain = (list(tokenizer("a", add_special_tokens=x)["input_ids"]) for x in (True, False))
+    return int(with_special[0]) if len(with_special) > len(plain) and with_special[0] != plain[0] else None
 
 
 def load_model(

@@ -1,5 +1,7 @@
-"""Display of token ids as readable text."""
+"""Encoding of text, and display of token ids as readable text."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,12 +10,55 @@ from jaxtyping import Bool, Int
 from numpy import ndarray
 
 _SPACE_MARKS = ("Ġ", "▁", " ")
+_UNKNOWN = "\ufffd"
+
+
+def encode(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of texts, without special tokens; the name of a special token in a text is a text like any other."""
+    done = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False)
+    return list(done["input_ids"])
+
+
+def digest_tokenizer(tokenizer: Any) -> str:
+    """SHA-256 that identifies a tokenizer; for one that is written in Python, of its class and vocabulary."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        text = backend.to_str()
+    else:
+        text = type(tokenizer).__name__ + json.dumps(tokenizer.get_vocab(), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def show_tokens(tokenizer: Any, ids: Sequence[int] | Int[ndarray, " token"]) -> list[str]:
-    """The text of each token, with a space shown as ␣, a line break as ⏎, and an unprintable character as its code."""
-    texts = tokenizer.batch_decode([[int(i)] for i in ids], clean_up_tokenization_spaces=False)
-    return ["".join(map(_shown, text)) for text in texts]
+    """The text of each token, with a space shown as ␣, a line break as ⏎, and an unprintable character as its code.
+
+    A token that is a part of a character is shown as its bytes.
+    """
+    each = [int(i) for i in ids]
+    texts = tokenizer.batch_decode([[i] for i in each], clean_up_tokenization_spaces=False)
+    return [
+        _bytes_of(tokenizer, i) if _UNKNOWN in text else "".join(map(_shown, text))
+        for i, text in zip(each, texts, strict=True)
+    ]
+
+
+def _bytes_of(tokenizer: Any, token: int) -> str:
+    """The bytes of a token that is no whole character: the name of the token where it is not of a byte-level one."""
+    name = str(tokenizer.convert_ids_to_tokens(token))
+    if not set(name) <= set(_BYTES):
+        return name
+    text = bytes(_BYTES[character] for character in name).decode("utf-8", errors="backslashreplace")
+    return "".join(map(_shown, text))
+
+
+def _byte_names() -> dict[str, int]:
+    """The bytes by the characters that stand for them in byte-level tokenizers: printable ones stand for themselves."""
+    plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    rest = [b for b in range(256) if b not in plain]
+    return {chr(b): b for b in plain} | {chr(256 + k): b for k, b in enumerate(rest)}
+
+
+_BYTES = _byte_names()
 
 
 def _shown(character: str) -> str:
@@ -23,8 +68,24 @@ def _shown(character: str) -> str:
 
 
 def is_word_start(tokenizer: Any, vocab: int) -> Bool[ndarray, " vocab"]:
-    """Which token types begin with a space."""
-    names = tokenizer.convert_ids_to_tokens(list(range(min(vocab, len(tokenizer)))))
+    """Which token types begin a word: those that begin with a space or, in WordPiece, do not continue a word.
+
+    None does where a tokenizer marks neither.
+    """
+    names = [str(name) for name in tokenizer.convert_ids_to_tokens(list(range(min(vocab, len(tokenizer)))))]
+    continues = _continuing(tokenizer)
+    special = set(tokenizer.all_special_tokens)
     starts = np.zeros(vocab, dtype=bool)
-    starts[: len(names)] = [str(name).startswith(_SPACE_MARKS) for name in names]
+    starts[: len(names)] = [
+        not name.startswith(continues) and name not in special if continues else name.startswith(_SPACE_MARKS)
+        for name in names
+    ]
     return starts
+
+
+def _continuing(tokenizer: Any) -> str | None:
+    """The prefix of tokens that continue a word, for tokenizers that mark these (WordPiece)."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None or type(backend.model).__name__ != "WordPiece":
+        return None
+    return str(backend.model.continuing_subword_prefix)
