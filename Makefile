@@ -17,7 +17,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export MALLOC_MMAP_THRESHOLD_ = 4000000000
 export MALLOC_TRIM_THRESHOLD_ = 8000000000
 
-.PHONY: book test coverage lint verify fuzz bench device reliability calibration cost precision figure clean
+.PHONY: book test coverage lint verify fuzz bench device reliability calibration cost precision architectures figure clean
 
 book: $(VENV)/.book $(MEASURED)
 	$(BIN)/jupyter-book build . -n -W --keep-going
@@ -64,6 +64,10 @@ reliability: $(VENV)/.book
 # How often each verdict's rule is wrong: raretok/claims/calibration.csv, three quarters of an hour.
 calibration: $(VENV)/.book
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python benchmarks/calibration.py
+
+# Which architectures are exact, and which are refused and why: raretok/model/architectures.csv, half a minute.
+architectures: $(VENV)/.book
+	$(BIN)/python benchmarks/architectures.py
 
 # What a forward pass in bfloat16 does to every headline: raretok/measure/precision.csv, ten minutes.
 precision: $(VENV)/.book

@@ -6,7 +6,6 @@ plain transformers model, in float64, and the certified pass in float32 with its
 
 import copy
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,11 +19,11 @@ from raretok.ablation.exact import exact_effects
 from raretok.ablation.reference import hooked_effects
 from raretok.data.text import Windows
 from raretok.errors import RaretokError
-from raretok.model import architecture, load
+from raretok.model import load
+from raretok.model.architecture import RESULTS
 from raretok.model.forward import run_trace
 from raretok.model.registry import ModelEntry
 
-RESULTS = Path(architecture.__file__).with_name("architectures.csv")
 VOCAB, LENGTH = 199, 16
 SIZE = {
     **{"vocab_size": VOCAB, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 8},
@@ -161,12 +160,7 @@ def tiny(family: str, given: dict[str, Any]) -> Any:
 
 
 def compare(family: str, variant: str, given: dict[str, Any]) -> dict[str, Any]:
-    """One row of the table: the form of the readout and the largest error, or why a model is refused.
-
-    Columns: ``family``, ``architecture`` (class), ``variant``, ``form`` (exact, exact with a norm after the MLP,
-    refused), ``error`` (of all effects against hooks in float64, nats), ``outside`` (pairs of the certified pass in
-    float32 that miss float64 by more than their bound), ``pairs``, ``why``.
-    """
+    """One row of the table, see ``architecture.tried``."""
     model, entry = tiny(family, given), ModelEntry(family, "memory", "")
     row = {"family": family, "architecture": type(model).__name__, "variant": variant}
     try:

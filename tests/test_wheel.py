@@ -124,4 +124,4 @@ def test_a_wheel_lists_models_measures_a_local_one_and_judges_a_claim(installed,
     assert float(told.stdout) > 0.8, told.stderr
     missing = command(installed, tmp_path, "report", models["gpt2"])
     assert missing.returncode == 2
-    assert "raretok: nbformat is not installed: pip install 'raretok[book]'" in missing.stderr
+    assert "raretok: jupytext is not installed: pip install 'raretok[book]'" in missing.stderr

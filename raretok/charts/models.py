@@ -118,6 +118,14 @@ def _table(
     return show_table(shown, {"parameters": si} | dict.fromkeys(counts, "{:,.0f}") | formats, caption)
 
 
+def architecture_table(tried: pd.DataFrame) -> Any:
+    """Show every architecture that was tried (``architecture.tried``)."""
+    shown = tried[["family", "variant", "form", "error", "why"]].rename(columns={"error": "error (nats)"})
+    return show_table(
+        shown, {"error (nats)": "{:.0e}"}, "Architectures that were tried, by their name in transformers", wrap=True
+    )
+
+
 def cost_fit(points: pd.DataFrame, model: Model, facts: Mapping[str, str]) -> alt.LayerChart:
     """Plot measured seconds against seconds that are predicted from other models (``cost.fit``).
 

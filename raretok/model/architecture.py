@@ -5,10 +5,17 @@ by trying, see ``readout``.
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RESULTS = Path(__file__).with_name("architectures.csv")
+"""Every family that was tried, by ``benchmarks/architectures.py``."""
 
 
 class Layout(NamedTuple):
@@ -120,3 +127,15 @@ def rows_of(layer: Any) -> Float[Tensor, "output input"]:
     """The weight of a linear layer with one row per output; Conv1D (GPT-2) stores its transpose."""
     weight: Tensor = layer.weight
     return weight.T if type(layer).__name__ == "Conv1D" else weight
+
+
+def tried() -> "pd.DataFrame":
+    """Every family that was tried, as a tiny model with random weights.
+
+    Columns: ``family``, ``architecture`` (class), ``variant``, ``form`` (exact; exact, norm after the MLP; refused),
+    ``error`` (largest difference of an effect from hooks on the plain model, nats), ``outside`` (pairs of the certified
+    pass beyond their bound), ``pairs``, ``why`` (of a refusal).
+    """
+    import pandas as pd
+
+    return pd.read_csv(RESULTS, keep_default_na=False, na_values=dict.fromkeys(("error", "outside", "pairs"), ""))

@@ -124,7 +124,7 @@ def load_tokenizer(name: str, step: int | None = None, store: Store | None = Non
 
 
 def _tokenizer_folder(folder: Path) -> Path:
-    """The folder with the tokenizer: ``folder`` itself or, for a checkpoint of a run, the run's folder or that above."""
+    """The folder with the tokenizer: ``folder`` itself, and for a checkpoint of a run its folder or that above."""
     run = folder.resolve().parent
     shared = (run, run.parent) if steps_in(run) and counts_of(run) else ()
     return next((place for place in (folder, *shared) if _has_tokenizer(place)), folder)

@@ -15,18 +15,27 @@ PYTHIA = {
 """Sizes of a study of Pythia-6.9B with the default settings."""
 
 
-def facts(points: pd.DataFrame, model: Model, teraflops: float, checkpoints: int) -> dict[str, str]:
+def facts(
+    points: pd.DataFrame, model: Model, tried: pd.DataFrame, teraflops: float, checkpoints: int
+) -> dict[str, str]:
     """Return the numbers that the chapter on one's own model prints.
 
     Args:
         points: the measured studies, see ``cost.read_points``.
         model: the cost model that was fitted to them, see ``cost.fit``.
+        tried: the architectures, see ``architecture.tried``.
         teraflops: the rate of a GPU's matrix products in 10¹² operations a second.
         checkpoints: the number of checkpoints of the large model.
     """
     rate, gpu = float(points["gflops"].median()), 1000 * teraflops
     error = model.error[["relative", "memory"]].abs()
+    exact = tried[tried["form"] != "refused"]
     return {
+        "tried": str(len(tried)),
+        "exact": str(len(exact)),
+        "after": str(int(exact["form"].str.contains("norm after").sum())),
+        "pairs": f"{exact['pairs'].sum():,.0f}",
+        "outside": f"{exact['outside'].sum():.0f}",
         "points": str(len(points)),
         "rate": f"{rate:,.0f}",
         "fixed": f"{model.fixed_seconds:.0f}",
