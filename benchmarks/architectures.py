@@ -72,6 +72,7 @@ FAMILIES: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("phi3", "", {}),
     ("gemma", "", {}),
     ("gemma2", "", {}),
+    ("gemma2", "low soft cap", {"final_logit_softcapping": 2.0}),
     ("gemma2", "no soft cap", {"final_logit_softcapping": None}),
     ("gemma3_text", "", {}),
     ("gemma4_text", "embeddings in every layer", {}),
@@ -183,7 +184,8 @@ def compare(family: str, variant: str, given: dict[str, Any]) -> dict[str, Any]:
     found = make_engine(single.readout, 1e-4, len(trace), trace.residual)(*tile_inputs(single.readout, trace, mean))
     truth = exact_effects(single.readout.to(torch.float64), *tile_inputs(single.readout, trace, mean, torch.float64))
     outside = int(((found.value - truth).abs() > found.bound).sum())
-    form = "exact" if single.readout.after is None else "exact, norm after the MLP"
+    form = "exact" + ("" if single.readout.after is None else ", norm after the MLP")
+    form += "" if single.readout.cap is None else ", soft cap: every pair with exponentials"
     return row | {"form": form, "error": error, "outside": outside, "pairs": truth.numel(), "why": ""}
 
 

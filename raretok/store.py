@@ -42,7 +42,7 @@ def default_root() -> Path:
     book, else ``.raretok`` in the working directory.
     """
     if named := os.environ.get("RARETOK_STORE"):
-        return Path(named)
+        return Path(named).expanduser()
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / FOLDER).is_dir() or (folder / "_toc.yml").is_file():
@@ -61,7 +61,7 @@ class Store:
 
     def __init__(self, root: Path | str | None = None) -> None:
         """``root`` is the folder that holds the entries; by default it is ``default_root()``."""
-        self.root = Path(root) if root else default_root()
+        self.root = Path(root).expanduser() if root else default_root()
         self._inside = 0.0
 
     def path(self, kind: str, inputs: Mapping[str, Any]) -> Path:

@@ -20,6 +20,8 @@ from hypothesis import HealthCheck, settings
 from playwright.sync_api import sync_playwright
 from tokenizers import ByteLevelBPETokenizer
 from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
     GPT2Config,
@@ -48,7 +50,9 @@ TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
 PAGES = [TOC["root"], *(c["file"] for part in TOC["parts"] for c in part["chapters"])]
 ARCHITECTURES = ("gpt2", "gpt_neox", "llama")
 FORMS = (*ARCHITECTURES, "gemma3")
-"""Every form of the last layers: the last has a norm after the MLP."""
+"""Forms of the last layers that the certified pass knows: the last has a norm after the MLP."""
+EXACT_FORMS = (*FORMS, "gemma2")
+"""With the one that is computed exactly alone, because its logits have a soft cap."""
 VOCAB = 400
 
 
@@ -69,6 +73,8 @@ def make_model(architecture: str) -> torch.nn.Module:
     """A random model whose norms and biases are not the identity, so that every term of the readout is tested."""
     torch.manual_seed(0)
     common = {"vocab_size": VOCAB, "bos_token_id": 0, "eos_token_id": 0}
+    gemma = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2, "num_key_value_heads": 1}
+    gemma |= {"head_dim": 16, "intermediate_size": 80, "max_position_embeddings": 64, "pad_token_id": 0}
     model = {
         "gpt2": lambda: GPT2LMHeadModel(GPT2Config(n_layer=2, n_embd=32, n_head=2, n_positions=64, **common)),
         "gpt_neox": lambda: GPTNeoXForCausalLM(
@@ -93,19 +99,8 @@ def make_model(architecture: str) -> torch.nn.Module:
                 **common,
             )
         ),
-        "gemma3": lambda: Gemma3ForCausalLM(
-            Gemma3TextConfig(
-                num_hidden_layers=2,
-                hidden_size=32,
-                num_attention_heads=2,
-                num_key_value_heads=1,
-                head_dim=16,
-                intermediate_size=80,
-                max_position_embeddings=64,
-                pad_token_id=0,
-                **common,
-            )
-        ),
+        "gemma3": lambda: Gemma3ForCausalLM(Gemma3TextConfig(**gemma, **common)),
+        "gemma2": lambda: Gemma2ForCausalLM(Gemma2Config(**gemma, final_logit_softcapping=3.0, **common)),
     }[architecture]()
     for name, parameter in model.named_parameters():
         if parameter.ndim == 1:
@@ -136,10 +131,10 @@ def models(tmp_path_factory: pytest.TempPathFactory, documents: list[str]) -> di
         tokenizer_object=trained._tokenizer, bos_token="<|endoftext|>", eos_token="<|endoftext|>"
     )
     root = tmp_path_factory.mktemp("models")
-    for architecture in FORMS:
+    for architecture in EXACT_FORMS:
         make_model(architecture).save_pretrained(root / architecture)
         tokenizer.save_pretrained(root / architecture)
-    return {a: root / a for a in FORMS}
+    return {a: root / a for a in EXACT_FORMS}
 
 
 @pytest.fixture(autouse=True)

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from raretok.ablation.capped import capped_effects
 from raretok.ablation.exact import part_sums
 from raretok.ablation.identity import Baseline, LogitAttribution, LogitShift, at_target, baseline, logit_shift, reach
 from raretok.ablation.kernels import bracket, float32_sums, part_square
@@ -78,6 +79,9 @@ class Certified:
     def settle(self, base: Baseline, moved: LogitShift) -> Effects:
         """Effects of any change α·λ + β·μ + κ·u of the logits, as precise as float32 allows."""
         rounding = rounding_of(self.attribution, self.calibration, base, moved)
+        if base.cap is not None:
+            value, moment = capped_effects(self.attribution, base, moved, self.compiled)
+            return Effects(value, rounding.of(moment.abs()), torch.ones_like(value, dtype=torch.bool))
         head, tail = (self.bracket(base, moved, part) for part in (0, 1))
         guess = head.square / 2 + tail.square / 2
         moment, bound = _settle(guess, head.lower + tail.lower, head.upper + tail.upper, self.tolerance)

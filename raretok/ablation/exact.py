@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from raretok.ablation.capped import capped_effects
 from raretok.ablation.identity import (
     Baseline,
     LogitAttribution,
@@ -23,7 +24,7 @@ from raretok.ablation.identity import (
     reach,
     rescale,
 )
-from raretok.ablation.kernels import VOCAB_BLOCK, doublings_for, pair_sums
+from raretok.ablation.kernels import VOCAB_BLOCK, capped_sums, doublings_for, pair_sums, under_cap
 from raretok.model.readout import Readout
 
 
@@ -79,6 +80,8 @@ def tile_effects(
     """``exact_effects`` with precomputed logit attributions, compiled or not."""
     base = baseline(attribution, residual, target, compiled, mlp)
     moved = logit_shift(attribution, base, delta)
+    if base.cap is not None:
+        return capped_effects(attribution, base, moved, compiled)[0]
     everything = torch.arange(delta.numel(), device=delta.device)
     sums = part_sums(attribution, base, moved, 0, everything, compiled) + part_sums(
         attribution, base, moved, 1, everything, compiled
@@ -124,6 +127,14 @@ def _moved_effects(
     for time in times:
         alpha, sigma = rescale(readout.eps, base.sigma, 2 * time * along + time**2 * square)
         kappa = time / sigma
+        if base.cap is not None:
+            assert readout.cap is not None
+            offset, squashed = alpha * base.cap.mean_lam, base.cap.squashed
+            shared = (base.p, squashed, base.lam, moved, rows, rows, alpha, kappa, offset)
+            x = alpha * lam_at_target + kappa * at_target + offset
+            of_target = under_cap(readout.cap, squashed.gather(1, base.target[:, None])[:, 0], x)
+            effects.append(torch.log1p(capped_sums(compiled, readout.cap, *shared)) - of_target)
+            continue
         sums = pair_sums(compiled, 0, base.p, base.lam, moved, rows, rows, alpha, kappa, kappa * mean)
         effects.append(kappa * mean + torch.log1p(sums) - alpha * lam_at_target - kappa * at_target)
     return torch.stack(effects)
@@ -146,5 +157,5 @@ def precise_effects(
     normed = readout.centre(rows) / readout.scale(rows)[:, None] * readout.gain.double() + readout.bias.double()
     blocks = [slice(v, v + VOCAB_BLOCK) for v in range(0, readout.vocab, VOCAB_BLOCK)]
     logits = [normed @ readout.unembed[:, w].double() + readout.unembed_bias[w].double() for w in blocks]
-    loss = torch.nn.functional.cross_entropy(torch.cat(logits, 1), target.repeat(2), reduction="none")
+    loss = torch.nn.functional.cross_entropy(readout.capped(torch.cat(logits, 1)), target.repeat(2), reduction="none")
     return loss[len(target) :] - loss[: len(target)]

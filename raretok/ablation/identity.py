@@ -9,7 +9,8 @@ norm with gain g and scale s follows the MLP, whose output is m, the stream move
 instead, and the logits change by X = α·λ + β·μ + κ·u with μ = (γ∘C(g∘C m))·W_U and u of g∘C w.
 
 The unembedding is first centred over the vocabulary, which adds the same constant to all logits of a position and so
-leaves the probabilities unchanged. Its types are sorted by probability, so that a prefix, the head, carries most of it.
+leaves the probabilities unchanged, unless there is a soft cap, which sees the constant. Its types are sorted by
+probability, so that a prefix, the head, carries most of it.
 """
 
 from dataclasses import dataclass
@@ -74,7 +75,7 @@ class MlpPart:
 @dataclass(frozen=True)
 class MlpBaseline:
     """The unablated output of the MLP where a norm follows it: m, C m, the scale of the norm, and g∘C m after the C of
-    the final norm; μ centred under p, p·μ, and sums over parts of the vocabulary.
+    the final norm; μ centred under p and its mean, p·μ, and sums over parts of the vocabulary.
     """
 
     out: Float[Tensor, "token d_model"]
@@ -82,8 +83,17 @@ class MlpBaseline:
     scale: Float[Tensor, " token"]
     centred: Float[Tensor, "token d_model"]
     mu: Float[Tensor, "token vocab"]
+    mean_mu: Float[Tensor, " token"]
     weighted_low: Float[Tensor, "token vocab"]
     parts: tuple[MlpPart, ...]
+
+
+@dataclass(frozen=True)
+class Cap:
+    """What a soft cap adds to the unablated state: tanh(logits/cap), and the mean of λ under p."""
+
+    squashed: Float[Tensor, "token vocab"]
+    mean_lam: Float[Tensor, " token"]
 
 
 @dataclass(frozen=True)
@@ -116,6 +126,7 @@ class Baseline:
     mean_u: Float[Tensor, "token neuron"]
     target: Int[Tensor, " token"]
     mlp: MlpBaseline | None = None
+    cap: Cap | None = None
 
 
 @dataclass(frozen=True)
@@ -145,7 +156,8 @@ def logit_attribution(readout: Readout, residual: Float[Tensor, "token d_model"]
     pilots = residual[:: max(1, len(residual) // PILOTS)][:PILOTS].to(readout.w_out)
     order = readout.logits(pilots).softmax(1).mean(0).argsort(descending=True, stable=True)
     unembed = readout.unembed[:, order]
-    unembed -= unembed.mean(1, keepdim=True)
+    if readout.cap is None:
+        unembed -= unembed.mean(1, keepdim=True)
     inner = None if readout.after is None else readout.after.centre(readout.w_out)
     centred = readout.centre(readout.direction)
     gained = centred * readout.gain
@@ -187,10 +199,11 @@ def baseline(
     """
     centred = attribution.readout.centre(residual)
     sigma = attribution.readout.scale(residual)
+    raw, cap = (centred * attribution.readout.gain) @ attribution.unembed, attribution.readout.cap
     p, lam, p_low, weighted_low, *sums = softmax_stats(
-        compiled,
-        (centred * attribution.readout.gain) @ attribution.unembed,
-        *(sigma, attribution.constant, attribution.parts[0].stop, attribution.unembed_low.dtype),
+        compiled and cap is None,
+        raw,
+        *(sigma, attribution.constant, attribution.parts[0].stop, attribution.unembed_low.dtype, cap),
     )
     mean_unembed = [_blocked(p[:, where], attribution.unembed[:, where]) for where in attribution.parts]
     parts = [
@@ -209,7 +222,19 @@ def baseline(
         mean_u=parts[0].mean_u + parts[1].mean_u,
         target=attribution.rank[target],
         mlp=None if mlp is None else _mlp_baseline(attribution, mlp, p, lam),
+        cap=None if cap is None else _cap(attribution, sigma, raw, p, cap),
     )
+
+
+def _cap(
+    attribution: LogitAttribution,
+    sigma: Float[Tensor, " token"],
+    raw: Float[Tensor, "token vocab"],
+    p: Float[Tensor, "token vocab"],
+    cap: float,
+) -> Cap:
+    squashed = torch.tanh((raw / sigma[:, None] + attribution.constant) / cap)
+    return Cap(squashed, (p * raw).sum(1))
 
 
 def _mlp_baseline(
@@ -223,7 +248,8 @@ def _mlp_baseline(
     inner = after.centre(mlp)
     centred = readout.centre(after.gain * inner)
     mu = (centred * readout.gain) @ attribution.unembed
-    mu -= (p * mu).sum(1, keepdim=True)
+    mean_mu = (p * mu).sum(1, keepdim=True)
+    mu -= mean_mu
     weighted = p * mu
     parts = [
         MlpPart(
@@ -236,7 +262,7 @@ def _mlp_baseline(
         for w in attribution.parts
     ]
     low = weighted.to(attribution.unembed_low.dtype)
-    return MlpBaseline(mlp, inner, after.scale(inner), centred, mu, low, tuple(parts))
+    return MlpBaseline(mlp, inner, after.scale(inner), centred, mu, mean_mu[:, 0], low, tuple(parts))
 
 
 def _blocked(

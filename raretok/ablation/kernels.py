@@ -94,19 +94,24 @@ def softmax_stats(
     constant: Float[Tensor, " vocab"],
     cut: int,
     low: torch.dtype,
+    cap: float | None = None,
 ) -> tuple[Tensor, ...]:
-    """Statistics of p = softmax(λ/σ + b).
+    """Statistics of p = softmax(λ/σ + b), whose logits may have a soft cap.
 
     Returns p; λ − E[λ]; p and p·(λ − E[λ]) in the dtype ``low``; then, first for the types before ``cut`` and second
     for the others, the sums of p, p·λ and p·λ² and the largest and smallest λ, where λ is centred.
     """
-    return _run(_softmax_stats, compiled, lam, sigma, constant, cut, low)
+    return _run(_softmax_stats, compiled, lam, sigma, constant, cut, low, cap)
 
 
 # no_type_check is needed because run-time type checkers wrap functions in code that cannot be compiled.
 @no_type_check
-def _softmax_stats(lam: Tensor, sigma: Tensor, constant: Tensor, cut: int, low: torch.dtype) -> tuple[Tensor, ...]:
+def _softmax_stats(
+    lam: Tensor, sigma: Tensor, constant: Tensor, cut: int, low: torch.dtype, cap: float | None
+) -> tuple[Tensor, ...]:
     logits = lam / sigma[:, None] + constant
+    if cap is not None:
+        logits = cap * torch.tanh(logits / cap)
     e = torch.exp(logits - logits.amax(1, keepdim=True))
     p = e / e.sum(1, keepdim=True)
     centred = lam - (p * lam).sum(1, keepdim=True)
@@ -197,6 +202,51 @@ def pair_sums(
         of_pair = (token[k], neuron[k], alpha[k], kappa[k], mean[k])
         total[k] += _run(_pair_sums, compiled, doublings, *rows, *of_pair, *third)
     return total
+
+
+def capped_sums(
+    compiled: bool,
+    cap: float,
+    p: Float[Tensor, "token type"],
+    squashed: Float[Tensor, "token type"],
+    lam: Float[Tensor, "token type"],
+    u: Float[Tensor, "neuron type"],
+    token: Int[Tensor, " pair"],
+    neuron: Int[Tensor, " pair"],
+    alpha: Float[Tensor, " pair"],
+    kappa: Float[Tensor, " pair"],
+    offset: Float[Tensor, " pair"],
+    beta: Float[Tensor, " pair"] | None = None,
+    mu: Float[Tensor, "token type"] | None = None,
+) -> Float[Tensor, " pair"]:
+    """Σ_v p_v · expm1(Y_v) of each pair for logits with a soft cap, where X = α λ + β μ + κ u + offset moves the logits
+    before the cap and Y those after it; ``squashed`` is tanh(logits/cap).
+    """
+    total = torch.zeros_like(alpha)
+    for k, w in _blocks(compiled, alpha, p.shape[1]):
+        rows = (p[:, w], squashed[:, w], lam[:, w], u[:, w])
+        third = () if beta is None or mu is None else (beta[k], mu[:, w])
+        of_pair = (token[k], neuron[k], alpha[k], kappa[k], offset[k])
+        total[k] += _run(_capped_sums, compiled, cap, *rows, *of_pair, *third)
+    return total
+
+
+@no_type_check
+def _capped_sums(cap, p, squashed, lam, u, token, neuron, alpha, kappa, offset, beta=None, mu=None):
+    x = alpha[:, None] * lam[token] + (kappa[:, None] * u[neuron] + offset[:, None])
+    if beta is not None:
+        x = x + beta[:, None] * mu[token]
+    return (p[token] * torch.expm1(under_cap(cap, squashed[token], x))).sum(1)
+
+
+@no_type_check
+def under_cap(cap, squashed, x):
+    """How far a logit moves under a soft cap if it moves by x before it.
+
+    The form cap · tanh(x/cap) · (1 − s²) / (1 + s · tanh(x/cap)) with s = tanh(logit/cap) does not cancel.
+    """
+    moved = torch.tanh(x / cap)
+    return cap * moved * (1 - squashed * squashed) / (1 + squashed * moved)
 
 
 def _blocks(compiled: bool, pairs: Tensor, types: int) -> Iterator[tuple[slice, slice]]:

@@ -22,6 +22,8 @@ OUTPUTS = ("loss", "entropy", "kl", "target_logit", "frozen_scale", "frozen_freq
 target's logit minus the mean logit; then the direct effects on the loss with the final norm's scale frozen, and with
 the log-unigram direction frozen. All but the logit are in nats."""
 NEED_UNIGRAM = ("kl", "frozen_frequency")
+UNDER_CAP = {"loss", "frozen_scale"}
+"""The outputs that are computed where the logits have a soft cap."""
 
 
 def log_unigram(counts: Int[ndarray, " counted"], vocab: int) -> Float[ndarray, " vocab"]:

@@ -19,9 +19,9 @@ from raretok.ablation.certified import Certified
 from raretok.ablation.exact import precise_effects
 from raretok.ablation.identity import baseline, logit_attribution, logit_shift
 from raretok.ablation.kernels import WORTH_COMPILING, can_compile
-from raretok.ablation.outputs import NEED_UNIGRAM, OUTPUTS, tile_outputs
+from raretok.ablation.outputs import NEED_UNIGRAM, OUTPUTS, UNDER_CAP, tile_outputs
 from raretok.ablation.replacement import Replacement
-from raretok.errors import RaretokError
+from raretok.errors import NotApplicable, RaretokError
 from raretok.model.readout import Readout
 from raretok.model.trace import Trace
 
@@ -145,6 +145,8 @@ class Tiles:
             raise RaretokError(f"unknown output {', '.join(sorted(unknown))}: choose from {', '.join(OUTPUTS)}")
         if log_unigram is None and (lacking := [name for name in outputs if name in NEED_UNIGRAM]):
             raise RaretokError(f"{lacking[0]} needs log_unigram: give outputs.log_unigram(counts, readout.vocab)")
+        if readout.cap is not None and (lost := set(outputs) - UNDER_CAP):
+            raise NotApplicable(f"{', '.join(sorted(lost))} is not computed where the logits have a soft cap")
         self.readout, self.trace = readout, trace
         self.tolerance = tolerance or (TOLERANCE if engine is None else engine.tolerance)
         self.replacing = as_replacing(trace, replacement, seed)

@@ -64,7 +64,9 @@ def models(as_json: Json = False) -> None:
     ]
     print_rows(rows, as_json)
     if not as_json:
-        typer.echo("\nAlso: a directory written by save_pretrained, or any hub id. Fetch with `raretok fetch MODEL`.")
+        typer.echo(
+            "\nAlso: a directory written by save_pretrained, a .gguf file, or a hub id (`raretok fetch MODEL` gets it)."
+        )
 
 
 @app.command()
@@ -75,7 +77,7 @@ def corpora(as_json: Json = False) -> None:
     loaded = [load() for load in CORPORA.values()]
     print_rows([{"corpus": c.name, "documents": len(c.documents), "what": c.description} for c in loaded], as_json)
     if not as_json:
-        typer.echo("\nAlso: a path to a .txt .csv .jsonl or .parquet file, or the id of a fetched hub dataset.")
+        typer.echo("\nAlso: a text, CSV, JSON or Parquet file, a folder of them, or the id of a fetched hub dataset.")
 
 
 @app.command()
@@ -83,6 +85,7 @@ def fetch(
     model: Annotated[str | None, typer.Argument(help="model to fetch; this command alone downloads")] = None,
     step: Annotated[int | None, typer.Option(help="training step")] = None,
     corpus: Annotated[str | None, typer.Option(help="hub dataset to fetch")] = None,
+    accept_terms: Annotated[bool, typer.Option("--accept-terms", help="accept the terms of use of a model")] = False,
     all_embedded: Annotated[bool, typer.Option("--embedded", help="install the book's model and corpora")] = False,
 ) -> None:
     """Download a model or dataset to this machine, or install the embedded ones."""
@@ -95,7 +98,7 @@ def fetch(
     if model:
         from raretok.model.load import fetch_model
 
-        typer.echo(f"{model} is at {fetch_model(model, step)}")
+        typer.echo(f"{model} is at {fetch_model(model, step, accept_terms)}")
     if corpus:
         from raretok.data.text import fetch_dataset
 

@@ -1,6 +1,7 @@
 """Settings of the operating system's libraries that a command makes before torch and numpy are loaded."""
 
 import ctypes
+import io
 import os
 import sys
 
@@ -19,9 +20,12 @@ KEEP_FREED = {-1: 2**31 - 1, -3: 2**30}
 
 
 def prepare() -> None:
-    """Set what makes commands fast, unless the environment says otherwise."""
+    """Set what makes commands fast, unless the environment says otherwise, and lets them print any character."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    for stream in (sys.stdout, sys.stderr):  # A terminal that cannot show a character gets its code.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     if sys.platform == "linux" and not any(name.startswith("MALLOC_") for name in os.environ):
         library = ctypes.CDLL(None)
         for parameter, size in KEEP_FREED.items() if hasattr(library, "mallopt") else ():  # musl has none.

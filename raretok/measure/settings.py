@@ -1,5 +1,6 @@
 """The settings of a study, in a module that is quick to import."""
 
+import os
 from collections.abc import Mapping
 from numbers import Integral
 from pathlib import Path
@@ -56,7 +57,7 @@ class StudySettings(BaseModel):
     @field_validator("model", "corpus", "counts", mode="before")
     @classmethod
     def _path(cls, value: Any) -> Any:
-        return str(value) if isinstance(value, Path) else value
+        return os.path.expanduser(value) if isinstance(value, Path | str) else value
 
 
 def settings_in(variables: Mapping[str, Any]) -> dict[str, Any]:

@@ -77,6 +77,8 @@ AFTER_MLP = ("post_feedforward_layernorm", "post_mlp_layernorm", "post_norm2")
 """Names, in a block, of a norm of the MLP's output."""
 TIMES, OVER = ("logit_scale", "lm_head_multiplier"), ("logits_scaling",)
 """Settings by which logits are multiplied, and by which they are divided."""
+CAPS = ("final_logit_softcapping",)
+"""Settings of a soft cap of the logits, after they are multiplied."""
 BLOCK_TIMES = ("residual_multiplier",)
 """Settings by which the output of an MLP is multiplied before it is added to the residual stream."""
 

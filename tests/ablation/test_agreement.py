@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from conftest import FORMS
+from conftest import EXACT_FORMS, FORMS
 
-from raretok import RaretokError
+from raretok import NotApplicable, RaretokError
 from raretok.ablation import ablate, make_engine, merge, pair_effects, replaced_by, tile_inputs
 from raretok.ablation.certified import Certified
 from raretok.ablation.exact import exact_effects, tile_effects
@@ -14,7 +14,7 @@ from raretok.ablation.kernels import psi
 from raretok.ablation.reference import hooked_effects
 
 
-@pytest.mark.parametrize("architecture", FORMS)
+@pytest.mark.parametrize("architecture", EXACT_FORMS)
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-5), (torch.float64, 1e-10)])
 def test_identity_equals_hooked_forward_pass(traced, architecture, dtype, limit):
     model, windows, trace, mean = traced(architecture, dtype)
@@ -60,6 +60,20 @@ def test_the_exact_pass_is_as_good_as_float32_can_be(traced, compiled):
     truth = exact_effects(model.readout.to(torch.float64), trace.residual.double(), delta.double(), target)
     effects = tile_effects(logit_attribution(model.readout, trace.residual), trace.residual, delta, target, compiled)
     assert ((effects - truth).abs() <= 2e-6 + 2e-6 * truth.abs()).all()
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_soft_cap_leaves_every_pair_within_its_rounding(traced, compiled):
+    model, _, trace, mean = traced("gemma2", torch.float32, count=20)
+    truth = exact_effects(model.readout.to(torch.float64), *tile_inputs(model.readout, trace, mean, torch.float64))
+    engine = Certified(logit_attribution(model.readout, trace.residual), 1e-4, compiled)
+    effects = engine(*tile_inputs(model.readout, trace, mean))
+    assert ((effects.value - truth).abs() <= effects.bound).all()
+    assert effects.used_fallback.all(), "the cap leaves no bracket"
+    loose = model.readout.logits(trace.residual).abs().amax()
+    assert loose > 2, "the cap of 3 acts"
+    with pytest.raises(NotApplicable, match="entropy is not computed where the logits have a soft cap"):
+        ablate(model.readout, trace, mean, outputs=("entropy",))
 
 
 def test_psi_is_smooth_and_increasing():
@@ -136,7 +150,7 @@ def test_no_pair_of_a_million_is_beyond_its_bound(traced, architecture):
     assert found.bound.max() <= 1e-4
 
 
-@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
+@pytest.mark.parametrize("architecture", ["llama", "gemma3", "gemma2"])
 def test_pairs_beyond_float32_are_done_in_float64(traced, architecture):
     """Where the tolerance is finer than float32 can keep, nearly all pairs are, and the sums are made of them."""
     model, _, trace, mean = traced(architecture, count=2)

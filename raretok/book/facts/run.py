@@ -34,6 +34,7 @@ def facts(
         "tried": str(len(tried)),
         "exact": str(len(exact)),
         "after": str(int(exact["form"].str.contains("norm after").sum())),
+        "capped": str(int(exact["form"].str.contains("soft cap").sum())),
         "pairs": f"{exact['pairs'].sum():,.0f}",
         "outside": f"{exact['outside'].sum():.0f}",
         "points": str(len(points)),

@@ -12,10 +12,19 @@ from raretok.model.architecture import tried
 def test_the_cost_of_the_large_model_by_hand():
     error = pd.DataFrame({"relative": [0.1, -0.3, 0.2], "memory": [0.05, -0.02, 0.01]})
     model = Model(10.0, {"forward": np.inf, "ablation": 0.005}, (100.0, 4.0, 2.0), error)
-    tried = pd.DataFrame({"form": ["exact", "exact, norm after the MLP", "refused"], "pairs": [900, 1200, np.nan]})
+    tried = pd.DataFrame(
+        {"form": ["exact, soft cap", "exact, norm after the MLP", "refused"], "pairs": [900, 1200, np.nan]}
+    )
     tried["outside"] = [0, 1, np.nan]
     facts = run.facts(pd.DataFrame({"gflops": [100.0, 300.0, 200.0]}), model, tried, 60.0, 154)
-    assert [facts[n] for n in ("tried", "exact", "after", "pairs", "outside")] == ["3", "2", "1", "2,100", "1"]
+    assert [facts[n] for n in ("tried", "exact", "after", "capped", "pairs", "outside")] == [
+        "3",
+        "2",
+        "1",
+        "1",
+        "2,100",
+        "1",
+    ]
     assert all(isinstance(text, str) for text in facts.values())
     assert (facts["error"], facts["worst"], facts["memory_error"]) == ("20%", "30%", "2%")
     assert (facts["share_forward"], facts["share_ablation"]) == ("no measurable time", "0%")
