@@ -245,7 +245,7 @@ def test_data_packages_are_those_that_are_pinned(tmp_path):
     ):
         embedded.files(package, "nothing")
     (tmp_path / "file").write_text("other")
-    with pytest.raises(RaretokError, match="the files of a corpus have digest .* as pinned: run"):
+    with pytest.raises(RaretokError, match="the files of a corpus have digest .* as pinned: fetch it again"):
         embedded.checked([tmp_path / "file"], "0" * 64, "a corpus")
 
 

@@ -93,9 +93,9 @@ def current_codes() -> dict[str, str]:
     """Return the current digest of the code of every kind of entry."""
     from raretok.claims import all_claims
     from raretok.code import digest_of
-    from raretok.data.text import tokenise
     from raretok.graph import NODES
     from raretok.measure.effects import effects
+    from raretok.measure.inputs import TOKENISING
     from raretok.model.load import unpack
     from raretok.shipped.trajectory import baseline_code
     from raretok.sweep.shards import KIND as SHARD
@@ -103,7 +103,7 @@ def current_codes() -> dict[str, str]:
 
     codes = {claim.table.name: claim.table.code for claim in all_claims()}
     codes |= {name: node.code for name, node in NODES.items()}
-    codes |= {"tokens": digest_of(tokenise), "model": digest_of(unpack), "baselines": baseline_code()}
+    codes |= {"tokens": digest_of(*TOKENISING), "model": digest_of(unpack), "baselines": baseline_code()}
     return codes | {KIND: code_of_everything(), SHARD: NODES[effects.node.name].code}  # type: ignore[attr-defined]
 
 

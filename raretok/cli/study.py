@@ -54,6 +54,20 @@ def measure(study: Any) -> None:
 
 @app.command()
 @with_study_options
+def doctor(study: Any) -> None:
+    """Say what would be measured, by which form of the model, at what cost, and what is missing; measures nothing."""
+    from raretok.measure.doctor import examine
+
+    wrong = 0
+    for finding in examine(study.inputs, lambda: study.table("checks.first_token")):
+        wrong += bool(finding.wrong)
+        typer.echo(f"{'PROBLEM' if finding.wrong else 'ok':8} {finding.what}: {finding.wrong or finding.found}")
+    if wrong:
+        raise typer.Exit(1)
+
+
+@app.command()
+@with_study_options
 def table(
     study: Any,
     name: Annotated[str, typer.Argument(help="such as regimes.curves; an unknown name lists those that there are")],

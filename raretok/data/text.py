@@ -108,13 +108,12 @@ def load_corpus(name: str, layout: Layout = USUAL) -> Corpus:
         raise RaretokError(f"{name} cannot be read ({error.strerror or error}): see to its permissions") from None
     if ":" in name:
         return _hub_dataset(name, layout.column)
-    if kind_of(path) or name.startswith((".", "/")) or name.count("/") > 1 or os.path.isdir(path.parents[-2]):
+    folder, slash, _ = name.partition("/")
+    if kind_of(path) or name.startswith((".", "/")) or name.count("/") > 1 or (slash and os.path.isdir(folder)):
         raise RaretokError(f"no file {name}: {known}")
-    if name.count("/") == 1:
+    if slash:
         return _hub_dataset(name, layout.column)
-    raise RaretokError(
-        f"unknown corpus {name!r}: {known}, or the id of a hub dataset (owner/name, owner/name:configuration:split)"
-    )
+    raise RaretokError(f"unknown corpus {name!r}: {known}, or a hub dataset (owner/name, name:configuration:split)")
 
 
 def _corpus(name: str, documents: list[str], description: str) -> Corpus:

@@ -42,7 +42,8 @@ def operations(sizes: Mapping[str, Any] | pd.DataFrame) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Model:
-    """Cost model: seconds = fixed + Σ operations / (share · rate); MiB = fixed + per parameter + per stored activation.
+    """Cost model: seconds = fixed + Σ operations / (share · rate); MiB = fixed + per parameter + per stored activation
+    + what the engine holds, which is known.
 
     ``fixed_seconds``: the constant term; ``share``: share of the machine's rate of matrix products that each of
     ``PARTS`` reaches; ``memory``: constant term in MiB, and bytes per parameter and per activation; ``error``: relative
@@ -66,7 +67,14 @@ class Model:
 
     def mebibytes(self, sizes: Mapping[str, Any]) -> float:
         """Predict the peak memory in MiB."""
-        return float(_memory_terms(sizes) @ np.array(self.memory))
+        return float(_memory_terms(sizes) @ np.array(self.memory) + engine_mebibytes(sizes))
+
+
+def engine_mebibytes(sizes: Mapping[str, Any] | pd.DataFrame) -> Any:
+    """Memory of what the certified pass holds: the unembedding in order and every neuron's attribution to the logits,
+    in float32, and the first once more and the squares of the second in two bytes.
+    """
+    return 6.0 * sizes["vocab"] * (sizes["neurons"] + sizes["d_model"]) / 2**20
 
 
 def _memory_terms(sizes: Mapping[str, Any] | pd.DataFrame) -> ndarray:
@@ -82,24 +90,27 @@ def fit(points: pd.DataFrame) -> Model:
     """
     work = operations(points)
     times = np.stack([np.ones(len(points)), *(work[p] / (points["gflops"] * 1e9) for p in PARTS)], -1)
-    memory = _memory_terms(points)
+    memory, peak, engine = _memory_terms(points), points["peak_mib"].to_numpy(), engine_mebibytes(points).to_numpy()
     rows = []
     for model in points["model"].unique():
         out = (points["model"] == model).to_numpy()
         predicted = times[out] @ _relative(times[~out], points["seconds"].to_numpy()[~out])
-        size = memory[out] @ _relative(memory[~out], points["peak_mib"].to_numpy()[~out])
+        size = engine[out] + memory[out] @ _relative(memory[~out], peak[~out], engine[~out])
         rows.append(
             points.loc[out, ["model", "windows", "seconds"]].assign(
                 predicted=predicted,
                 relative=predicted / points.loc[out, "seconds"] - 1,
-                memory=size / points.loc[out, "peak_mib"] - 1,
+                memory=size / peak[out] - 1,
             )
         )
     fixed, *inverse = _relative(times, points["seconds"].to_numpy())
     share = {p: 1 / x if x > 0 else np.inf for p, x in zip(PARTS, inverse, strict=True)}
-    sizes = _relative(memory, points["peak_mib"].to_numpy())
+    sizes = _relative(memory, peak, engine)
     return Model(float(fixed), share, (float(sizes[0]), float(sizes[1]), float(sizes[2])), pd.concat(rows))
 
 
-def _relative(terms: ndarray, value: ndarray) -> ndarray:
-    return np.asarray(nnls(terms / value[:, None], np.ones(len(value)))[0])
+def _relative(terms: ndarray, value: ndarray, known: ndarray | float = 0.0) -> ndarray:
+    """Coefficients of the terms of least squared relative error; ``known`` is a part of the value that is none of
+    theirs.
+    """
+    return np.asarray(nnls(terms / value[:, None], (value - known) / value)[0])

@@ -21,6 +21,8 @@ from raretok.model.tokens import digest_tokenizer, encode
 from raretok.store import Store
 
 LEAST_DOCUMENTS = 20
+TOKENISING = (tokenise, encode)
+"""The functions that turn a text into token ids."""
 
 
 class Text:
@@ -61,7 +63,7 @@ class Text:
     @cached_property
     def tokens(self) -> Tokenised:
         """The whole corpus as token ids."""
-        inputs = {"corpus": self.corpus.digest, "tokenizer": self.tokenizer_digest, "code": digest_of(tokenise, encode)}
+        inputs = {"corpus": self.corpus.digest, "tokenizer": self.tokenizer_digest, "code": digest_of(*TOKENISING)}
         about = {"corpus": self.corpus.name, "tokenizer": self._entry.name}
         tokens = partial(tokenise, self.corpus, partial(encode, self.tokenizer))
         arrays = self._store.arrays("tokens", inputs, lambda: vars(tokens()), about)

@@ -28,7 +28,8 @@ def points(fixed=3.0, forward=0.8, ablation=0.3, noise=0.0, count=12):
     work = operations(table)
     seconds = fixed + (work["forward"] / forward + work["ablation"] / ablation) / (table["gflops"] * 1e9)
     kept = table["tokens"] * (table["neurons"] + table["d_model"]) / 2**20
-    memory = 500 + 5 * table["parameters"] / 2**20 + 8 * kept
+    engine = 6 * table["vocab"] * (table["neurons"] + table["d_model"]) / 2**20
+    memory = 500 + 5 * table["parameters"] / 2**20 + 8 * kept + engine
     factor = np.exp(noise * RNG.standard_normal(count))
     return table.assign(seconds=seconds * factor, peak_mib=memory * factor)
 

@@ -32,7 +32,7 @@ def test_the_cost_of_the_large_model_by_hand():
     assert facts["one_minutes"] == f"{seconds / 60:.1f}"
     assert facts["many_hours"] == f"{154 * seconds / 3600:.1f}"
     assert facts["rate"] == "200"
-    gib = (100 * 2**20 + 4 * 6.9e9 + 2 * 256 * 256 * (16_384 + 4096)) / 2**30
+    gib = (100 * 2**20 + 4 * 6.9e9 + 2 * 256 * 256 * (16_384 + 4096) + 6 * 50_432 * (16_384 + 4096)) / 2**30
     assert facts["gib"] == f"{gib:.0f}"
 
 
