@@ -6,6 +6,7 @@ cell fails, with the list of valid parameters, when an unknown or wrongly typed 
 """
 
 import ast
+import logging
 from collections.abc import Mapping
 from functools import reduce
 from operator import or_
@@ -152,4 +153,6 @@ def run_chapter(chapter: str | Path, output: str | Path, **parameters: Any) -> A
         if isinstance(node, ast.AnnAssign) and node.value is not None:
             defaults[ast.unparse(node.target)] = ast.literal_eval(node.value)
     check_parameters(defaults | parameters, parameter_types(cell.source))
+    # It takes parameters of several types for unknown; they have just been checked.
+    logging.getLogger("papermill").setLevel(logging.ERROR)
     return papermill.execute_notebook(f"{SCHEME}{chapter}", str(output), parameters=parameters)

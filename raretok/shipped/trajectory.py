@@ -170,7 +170,7 @@ def _file(name: str, file: str) -> Path:
     entry = find_model(name)
     if entry.kind != "shipped":
         shipped = ", ".join(e.name for e in MODELS.values() if e.kind == "shipped")
-        raise RaretokError(f"{name} has no training log here: choose a model that ships with the book ({shipped})")
+        raise NotApplicable(f"{name} has no training log here: choose a model that ships with the book ({shipped})")
     path = Path(entry.source) / file
     if not path.is_file():
         raise RaretokError(f"{path} is missing: clone the book's repository again, it comes with it")

@@ -47,13 +47,15 @@ def fit_breaks(
         weight: Inverse variances up to a factor; the error scale of each curve is estimated.
 
     Returns:
-        The fits; all values are NaN for curves with fewer than 8 points.
+        The fits; all values are NaN for curves with fewer than 8 points, or too short for two breaks.
     """
     weight = np.where(np.isfinite(y), weight, 0.0)
     y = np.where(np.isfinite(y), y, 0.0)
     points = (weight > 0).sum(-1)
-    grid = np.arange(x[0] + MARGIN, x[-1] - MARGIN + 1e-9, STEP)
+    grid = np.arange(x[0] + MARGIN, x[-1] - MARGIN + 1e-9, STEP) if len(x) else np.empty(0)
     pairs = np.array([p for p in combinations(grid, 2) if p[1] - p[0] >= APART - 1e-9])
+    if not len(pairs):
+        return Breaks(*(np.full((len(y), size), np.nan) for size in (2, 3, 3)))
     none, _ = _fit(x, y, weight, np.empty((1, 0)))
     one, _ = _fit(x, y, weight, grid[:, None])
     two, solutions = _fit(x, y, weight, pairs)

@@ -85,6 +85,15 @@ def test_a_report_is_about_the_column_and_the_text_that_the_command_names(models
     np.testing.assert_allclose(loss, study.get("effects.effects")["loss"], atol=1e-9)
 
 
+def test_a_chapter_for_which_a_model_has_too_few_neurons_says_so(models, corpus_file, tmp_path):
+    settings = StudySettings(model=str(models["gemma2"]), corpus=str(corpus_file), windows=120, length=64, sample=300)
+    reason = execute("coactivation", settings, tmp_path / "coactivation.ipynb", Store())
+    assert "are too few for statistics of pairs" in reason
+    [cell] = nbformat.read(tmp_path / "coactivation.ipynb", 4).cells
+    assert cell.source.startswith("# ")
+    assert f"This chapter does not apply: {reason}." in cell.source
+
+
 def test_a_chapter_that_fails_is_told_and_kept_up_to_there(tmp_path):
     with pytest.raises(
         RaretokError, match=r"corpus failed with RaretokError: unknown model 'nothing'[^$]*see .*failed"

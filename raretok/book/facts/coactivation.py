@@ -6,6 +6,7 @@ from typing import Any
 from raretok.charts.coactivation import FOLLOWED, strongest_links
 from raretok.claims.coactivation import WORTH
 from raretok.claims.wording import number, place, verdict_texts
+from raretok.errors import NotApplicable
 from raretok.findings.coactivation import CLUSTERED
 from raretok.findings.groups import ALIKE, DRAWS, LEAST, headline
 from raretok.graph import if_applicable
@@ -19,6 +20,9 @@ CALIBRATED = tuple(c for c in CLAIMS if c != "C16")
 PLACED = ("participation", "within_r", "rest_r", "information")
 """Statistics whose percentiles among control groups the text gives."""
 
+IN_CONTEXT = ("within_r", "information")
+"""Statistics that are compared between contexts."""
+
 
 def facts(study: Study, other: Study | None = None) -> dict[str, str]:
     """Return every number of the chapter.
@@ -31,6 +35,13 @@ def facts(study: Study, other: Study | None = None) -> dict[str, str]:
     group = headline(sets)
     statistics = study.table("coactivation.statistics")
     rare = statistics[(statistics["group"] == group) & (statistics["context"] == "rare")].set_index("statistic")
+    by_context = study.table("coactivation.by_context")
+    compared = {row["statistic"] for row in by_context.to_dict("records") if row["group"] == group}
+    if lacking := [n for n in PLACED if n not in rare.index] + [n for n in IN_CONTEXT if n not in compared]:
+        raise NotApplicable(
+            f"the {len(sets[group].ids)} neurons of {study.settings.model} that are looked at, {group}, are too few "
+            f"for statistics of pairs ({', '.join(dict.fromkeys(lacking))})"
+        )
     constants = {
         "least": str(LEAST),
         "alike": f"{ALIKE:g}",
@@ -75,7 +86,7 @@ def _contexts(study: Study, group: str) -> dict[str, str]:
             f"{number(rows[name]['rare'])} at rare targets and {number(rows[name]['matched'])} at common ones as hard "
             f"(p = {place(rows[name]['p'])})"
         )
-        for name in ("within_r", "information")
+        for name in IN_CONTEXT
     }
 
 
