@@ -37,10 +37,11 @@ def facts(study: Study, other: Study | None = None) -> dict[str, str]:
     rare = statistics[(statistics["group"] == group) & (statistics["context"] == "rare")].set_index("statistic")
     by_context = study.table("coactivation.by_context")
     compared = {row["statistic"] for row in by_context.to_dict("records") if row["group"] == group}
-    if lacking := [n for n in PLACED if n not in rare.index] + [n for n in IN_CONTEXT if n not in compared]:
+    if lacking := [*set(PLACED) - set(rare.index), *set(IN_CONTEXT) - compared]:
+        chosen = int(study.table("identification.rare_token_neurons")["selected"].sum())
         raise NotApplicable(
-            f"the {len(sets[group].ids)} neurons of {study.settings.model} that are looked at, {group}, are too few "
-            f"for statistics of pairs ({', '.join(dict.fromkeys(lacking))})"
+            f"of the {chosen} rare-token neurons of {study.settings.model} no group can be made that is compared with "
+            f"others: it takes {LEAST} of one direction, and half of the layer beside them ({', '.join(lacking)})"
         )
     constants = {
         "least": str(LEAST),
