@@ -62,10 +62,14 @@ def data(root: Path) -> str:
     return digest(*(p for p in [*held, *models, root / "constraints.txt"] if p.is_file()))
 
 
+def store(root: Path) -> Path:
+    """The results folder, as the pages find it."""
+    return Path(os.environ.get("RARETOK_STORE") or root / ".raretok").expanduser()
+
+
 def folder(root: Path) -> str:
     """Digest of the state of the results folder, and of the commit."""
-    store = Path(os.environ.get("RARETOK_STORE") or root / ".raretok")
-    entries = sorted(f"{p} {p.stat().st_mtime_ns}" for p in store.glob("*/*/manifest.json"))
+    entries = sorted(f"{p} {p.stat().st_mtime_ns}" for p in store(root).glob("*/*/manifest.json"))
     commit = b""
     with suppress(OSError):  # Without git the pages show that there is no commit.
         for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]):
@@ -105,13 +109,17 @@ class Records:
         draft.write_text(json.dumps(record), encoding="utf-8")
         os.replace(draft, self.path(name))
 
-    def ran(self, name: str, code: str) -> None:
-        """Keep what a page asked for while it ran; ``code`` is the digest of its code when it started."""
+    def ran(self, name: str, code: str, cells: str) -> None:
+        """Keep what a page asked for while it ran.
+
+        ``code`` is the digest of its code when it started, ``cells`` names its entry in the cache.
+        """
         notes = self.path(name, "asked")
         asked = sorted(set(notes.read_text(encoding="utf-8").splitlines())) if notes.is_file() else []
         notes.unlink(missing_ok=True)
         state = {"folder": folder(self.root)} if name in FOLDER else {}
-        self.write(name, {**self.now, **state, "page": code, "asked": asked, "run": os.urandom(8).hex()})
+        record = {**self.now, **state, "page": code, "cells": cells, "asked": asked}
+        self.write(name, {**record, "run": os.urandom(8).hex()})
 
     def stale(self, pages: dict[str, Path]) -> Iterator[str]:
         """Yield the names of pages that would show something else if they ran."""
@@ -130,8 +138,17 @@ class Records:
             log.info("the code has changed: asking again for what %d pages show", len(unsure))
             asked = json.dumps({name: record["asked"] for name, record in unsure.items()})
             command = [sys.executable, "-m", "raretok.book.asked"]
-            done = subprocess.run(command, input=asked, stdout=subprocess.PIPE, text=True, check=True)
-            changed = json.loads(done.stdout)
+            there = {"RARETOK_STORE": str(store(self.root).resolve())}
+            done = subprocess.run(
+                command,
+                input=asked,
+                stdout=subprocess.PIPE,
+                text=True,
+                check=False,
+                cwd=self.root,
+                env=os.environ | there,
+            )
+            changed = json.loads(done.stdout) if done.returncode == 0 else list(unsure)
             yield from changed
             for name in set(unsure) - set(changed):
                 self.write(name, {**unsure[name], **self.now})
@@ -187,7 +204,8 @@ def run(app: Sphinx, records: Records, pages: dict[str, Path], stale: set[str]) 
         page = cache.add_nb_to_project(str(path), read_data=READER)
         found = cache.get_cached_project_nb(page.pk)
         if found is not None:
-            if name not in stale and _is_whole(cache, found.pk):
+            same = records.read(name).get("cells") == found.hashkey
+            if same and name not in stale and _is_whole(cache, found.pk):
                 continue
             NbCacheRecord.remove_records([found.pk], cache.db)
             shutil.rmtree(Path(cache.path) / "executed" / found.hashkey, ignore_errors=True)
@@ -205,8 +223,9 @@ def run(app: Sphinx, records: Records, pages: dict[str, Path], stale: set[str]) 
             started = {pool.submit(_run, page, records.path(name, "asked")): name for name, page in waiting.items()}
             for done in as_completed(started):
                 number += 1
-                if done.result():
-                    records.ran(started[done], codes[started[done]])
+                name = started[done]
+                if done.result() and (found := cache.get_cached_project_nb(waiting[name].pk)):
+                    records.ran(name, codes[name], found.hashkey)
                 log.info("running pages: %d of %d, %s", number, total, Path(started[done]).stem)
 
 

@@ -2,9 +2,10 @@
 
 The folder ``<root>/<kind>/<key>/`` holds the files of the entry and ``manifest.json``, which lists the SHA-256 of every
 file. An entry is written to a temporary folder beside its final place and then renamed, so that a killed process leaves
-either nothing or a complete entry. The manifest also records what the entry cost: its seconds, without those of entries
-made on the way, and the process's peak memory in MiB. The key is a hash of everything that determines the content, so a
-stale entry is one that is never asked for again. Beside the hashed inputs, a manifest describes in words what they are.
+either nothing or a complete entry. The manifest also records what the entry cost (its seconds, without those of entries
+made on the way, and the process's peak memory in MiB) and the versions of the libraries that made it. The key is a hash
+of everything that determines the content, so a stale entry is one that is never asked for again. Beside the hashed
+inputs, a manifest describes in words what they are.
 """
 
 import errno
@@ -20,6 +21,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +32,7 @@ import pandas as pd
 from raretok.errors import RaretokError
 
 FOLDER = ".raretok"
+LIBRARIES = ("torch", "transformers", "transformer-lens", "numpy", "scipy")
 FULL = 1 << 20
 """Bytes; a disk with less free space counts as full, because not every library reports a full disk itself."""
 T = TypeVar("T")
@@ -203,11 +207,22 @@ def _write_manifest(draft: Path, inputs: Mapping[str, Any], seconds: float, abou
         "files": files,
         "seconds": round(seconds, 3),
         "peak_mib": round(peak),
+        "versions": versions(),
     }
     with (draft / "manifest.json").open("w", encoding="utf-8") as stream:
         json.dump(manifest, stream, indent=1, sort_keys=True)
         stream.flush()
         os.fsync(stream.fileno())
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Return the installed versions of the libraries that results are computed with."""
+    found = {}
+    for name in LIBRARIES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 @contextmanager

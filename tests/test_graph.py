@@ -384,3 +384,4 @@ def test_notes_tell_results_that_do_not_apply_and_results_of_other_studies(noted
     assert changed({"a": [notes[0].replace("nothing", "something")]}) == ["a"]
     assert changed({"a": [notes[2].replace('"seed": 5', '"seed": 6')]}) == ["a"]
     assert changed({"a": [notes[2].replace(".counts", ".gone")]}) == ["a"]
+    assert changed({"a": [notes[2].replace('"extra": ', '"factor": "three", "extra": ')]}) == ["a"], "cannot be asked"

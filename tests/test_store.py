@@ -1,3 +1,4 @@
+import importlib.metadata
 import json
 import logging
 import multiprocessing
@@ -124,6 +125,7 @@ def test_a_manifest_says_in_words_what_an_entry_is_of_and_words_are_in_no_key(tm
     store.table("t", {}, lambda: pytest.fail("computed again"), {"model": "the same"})
     [(_, manifest)] = store.manifests()
     assert manifest["about"] == {"model": "small"}
+    assert manifest["versions"]["torch"] == importlib.metadata.version("torch")
 
 
 def test_where_results_go(tmp_path, monkeypatch):

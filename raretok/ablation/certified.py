@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from raretok.ablation.capped import capped_effects
+from raretok.ablation.capped import capped_effects, furthest_of
 from raretok.ablation.exact import part_sums
 from raretok.ablation.identity import Baseline, LogitAttribution, LogitShift, at_target, baseline, logit_shift, reach
 from raretok.ablation.kernels import bracket, float32_sums, part_square
@@ -80,8 +80,7 @@ class Certified:
         """Effects of any change α·λ + β·μ + κ·u of the logits, as precise as float32 allows."""
         rounding = rounding_of(self.attribution, self.calibration, base, moved)
         if base.cap is not None:
-            value, moment = capped_effects(self.attribution, base, moved, self.compiled)
-            return Effects(value, rounding.of(moment.abs()), torch.ones_like(value, dtype=torch.bool))
+            return self._capped(base, moved, rounding)
         head, tail = (self.bracket(base, moved, part) for part in (0, 1))
         guess = head.square / 2 + tail.square / 2
         moment, bound = _settle(guess, head.lower + tail.lower, head.upper + tail.upper, self.tolerance)
@@ -89,6 +88,19 @@ class Certified:
         wide = ~(bound <= self.tolerance)
         self._refine(base, moved, rounding, tail, wide, moment, bound)
         return Effects(moved.mean + moment - at_target(self.attribution, base, moved), bound, wide)
+
+    def _capped(self, base: Baseline, moved: LogitShift, rounding: Rounding) -> Effects:
+        """Effects under a soft cap, with exponentials for every pair, so that rounding is all that is uncertain."""
+        cap = self.attribution.readout.cap
+        assert cap is not None
+        value, moment = capped_effects(self.attribution, base, moved, self.compiled)
+        furthest = furthest_of(self.attribution, base, moved)
+        # X is rounded on its way through the cap, its constants included, and the slope of the cap, which multiplies an
+        # error of a logit, changes by at most |X|/cap.
+        through = 16 * torch.finfo(value.dtype).eps * furthest
+        slopes = 2 * rounding.logit[:, None] * furthest / cap
+        bound = rounding.of(moment) + through + slopes
+        return Effects(value, bound, torch.ones_like(value, dtype=torch.bool))
 
     def bracket(self, base: Baseline, moved: LogitShift, part: int) -> PartBracket:
         """One part of the vocabulary to second order."""

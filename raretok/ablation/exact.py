@@ -133,7 +133,7 @@ def _moved_effects(
             shared = (base.p, squashed, base.lam, moved, rows, rows, alpha, kappa, offset)
             x = alpha * lam_at_target + kappa * at_target + offset
             of_target = under_cap(readout.cap, squashed.gather(1, base.target[:, None])[:, 0], x)
-            effects.append(torch.log1p(capped_sums(compiled, readout.cap, *shared)) - of_target)
+            effects.append(torch.log1p(capped_sums(False, 0, readout.cap, *shared)[0]) - of_target)
             continue
         sums = pair_sums(compiled, 0, base.p, base.lam, moved, rows, rows, alpha, kappa, kappa * mean)
         effects.append(kappa * mean + torch.log1p(sums) - alpha * lam_at_target - kappa * at_target)

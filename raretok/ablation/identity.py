@@ -74,13 +74,12 @@ class MlpPart:
 
 @dataclass(frozen=True)
 class MlpBaseline:
-    """The unablated output of the MLP where a norm follows it: m, C m, the scale of the norm, and g∘C m after the C of
+    """The unablated output of the MLP where a norm follows it: m, C m, and g∘C m after the C of
     the final norm; μ centred under p and its mean, p·μ, and sums over parts of the vocabulary.
     """
 
     out: Float[Tensor, "token d_model"]
     inner: Float[Tensor, "token d_model"]
-    scale: Float[Tensor, " token"]
     centred: Float[Tensor, "token d_model"]
     mu: Float[Tensor, "token vocab"]
     mean_mu: Float[Tensor, " token"]
@@ -262,7 +261,7 @@ def _mlp_baseline(
         for w in attribution.parts
     ]
     low = weighted.to(attribution.unembed_low.dtype)
-    return MlpBaseline(mlp, inner, after.scale(inner), centred, mu, mean_mu[:, 0], low, tuple(parts))
+    return MlpBaseline(mlp, inner, centred, mu, mean_mu[:, 0], low, tuple(parts))
 
 
 def _blocked(
@@ -282,9 +281,11 @@ def logit_shift(attribution: LogitAttribution, base: Baseline, delta: Float[Tens
     if mlp is not None:
         assert readout.after
         assert attribution.inner is not None
-        inside = 2 * delta * (mlp.inner @ attribution.inner.T) + delta.square() * attribution.inner.square().sum(1)
-        along, new_scale = rescale(readout.after.eps, mlp.scale[:, None], inside / d_model)
-        times = delta / new_scale
+        # In float64, because a neuron that makes up most of the MLP's output leaves a small difference of large terms.
+        inner, rows, change = mlp.inner.double(), attribution.inner.double(), delta.double()
+        inside = 2 * change * (inner @ rows.T) + change.square() * rows.square().sum(1)
+        along, new_scale = rescale(readout.after.eps, readout.after.scale(inner)[:, None], inside / d_model)
+        along, times = along.to(delta), (change / new_scale).to(delta)
     grown = 2 * times * (base.centred @ attribution.centred.T) + times.square() * attribution.square
     if mlp is not None and along is not None:
         both = (mlp.centred @ attribution.centred.T) * times

@@ -206,6 +206,7 @@ def pair_sums(
 
 def capped_sums(
     compiled: bool,
+    doublings: int,
     cap: float,
     p: Float[Tensor, "token type"],
     squashed: Float[Tensor, "token type"],
@@ -218,34 +219,39 @@ def capped_sums(
     offset: Float[Tensor, " pair"],
     beta: Float[Tensor, " pair"] | None = None,
     mu: Float[Tensor, "token type"] | None = None,
-) -> Float[Tensor, " pair"]:
-    """Σ_v p_v · expm1(Y_v) of each pair for logits with a soft cap, where X = α λ + β μ + κ u + offset moves the logits
-    before the cap and Y those after it; ``squashed`` is tanh(logits/cap).
+) -> Float[Tensor, "sum pair"]:
+    """Σ_v p_v · expm1(Y_v) and Σ_v p_v · Y_v of each pair for logits with a soft cap.
+
+    X = α λ + β μ + κ u + offset moves the logits before the cap, Y those after it; ``squashed`` is tanh(logits/cap).
+    ``doublings`` is as in ``pair_sums``, for the larger of |X| and |2X/cap|.
     """
-    total = torch.zeros_like(alpha)
+    total = alpha.new_zeros(2, len(alpha))
     for k, w in _blocks(compiled, alpha, p.shape[1]):
         rows = (p[:, w], squashed[:, w], lam[:, w], u[:, w])
         third = () if beta is None or mu is None else (beta[k], mu[:, w])
         of_pair = (token[k], neuron[k], alpha[k], kappa[k], offset[k])
-        total[k] += _run(_capped_sums, compiled, cap, *rows, *of_pair, *third)
+        total[:, k] += torch.stack(_run(_capped_sums, compiled, doublings, cap, *rows, *of_pair, *third))
     return total
 
 
 @no_type_check
-def _capped_sums(cap, p, squashed, lam, u, token, neuron, alpha, kappa, offset, beta=None, mu=None):
+def _capped_sums(doublings, cap, p, squashed, lam, u, token, neuron, alpha, kappa, offset, beta=None, mu=None):
     x = alpha[:, None] * lam[token] + (kappa[:, None] * u[neuron] + offset[:, None])
     if beta is not None:
         x = x + beta[:, None] * mu[token]
-    return (p[token] * torch.expm1(under_cap(cap, squashed[token], x))).sum(1)
+    y = under_cap(cap, squashed[token], x, doublings)
+    return (p[token] * _expm1(y, doublings)).sum(1), (p[token] * y).sum(1)
 
 
 @no_type_check
-def under_cap(cap, squashed, x):
+def under_cap(cap, squashed, x, doublings=0):
     """How far a logit moves under a soft cap if it moves by x before it.
 
     The form cap · tanh(x/cap) · (1 − s²) / (1 + s · tanh(x/cap)) with s = tanh(logit/cap) does not cancel.
     """
-    moved = torch.tanh(x / cap)
+    # Compiled, torch.tanh and torch.expm1 have no relative precision for small arguments.
+    e = _expm1((2 * x / cap).clamp(-60, 60), doublings)
+    moved = e / (e + 2)
     return cap * moved * (1 - squashed * squashed) / (1 + squashed * moved)
 
 

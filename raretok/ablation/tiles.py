@@ -66,7 +66,8 @@ def make_engine(
 
 
 def _worth_compiling(readout: Readout, positions: int) -> bool:
-    return positions * readout.neurons * readout.vocab >= WORTH_COMPILING and can_compile(readout.w_out.device.type)
+    work = positions * readout.neurons * readout.vocab * (1 if readout.cap is None else EXPONENTIALS)
+    return work >= WORTH_COMPILING and can_compile(readout.w_out.device.type)
 
 
 class TileInputs(NamedTuple):
@@ -218,7 +219,8 @@ class Tiles:
         """The effects of these pairs in float64, in nats."""
         token, neuron, _ = self.late_pairs()
         effects = []
-        for t, i in zip(torch.split(token, LATE_ROWS), torch.split(neuron, LATE_ROWS), strict=True):
+        size = max(1, LATE_BYTES // (16 * self.readout.vocab))
+        for t, i in zip(torch.split(token, size), torch.split(neuron, size), strict=True):
             trace = self.trace[t.numpy()]
             replacing = self.replacing[i] if self.replacing.ndim == 1 else self.replacing[t, i]
             delta = replacing.to(trace.activation.device) - trace.activation[torch.arange(len(t)), i]
@@ -230,5 +232,5 @@ class Tiles:
         return torch.cat(effects)
 
 
-LATE_ROWS = 512
-"""Number of pairs recomputed in float64 at a time."""
+LATE_BYTES = 1 << 28
+"""Size of the logits in float64, before and after, of the pairs that are recomputed at a time."""

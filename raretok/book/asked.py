@@ -6,16 +6,17 @@ that computes the results nor anything that it is computed from has changed in e
 """
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 from raretok.claims import all_claims
-from raretok.errors import RaretokError
 from raretok.graph import Node, Of, at_every_step, before_training, if_applicable, node_of
 from raretok.study import Study
 
+logger = logging.getLogger(__name__)
 ASK = {"steps": at_every_step, "start": before_training, "optional": if_applicable}
 
 
@@ -36,7 +37,8 @@ def _holds(note: str, study: Callable[[str], Study]) -> bool:
     noted = json.loads(note)
     try:
         return study(json.dumps(noted["settings"])).noted(_node(noted, study)) == note
-    except RaretokError:  # There is no such computation any more, or it does not have such a parameter.
+    except Exception as error:  # The page itself then shows what is wrong, or does not ask for it any more.
+        logger.info("%s cannot be asked for again (%r)", noted["name"], error)
         return False
 
 

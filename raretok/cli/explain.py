@@ -75,4 +75,5 @@ def _input(study: Any, name: str) -> str:
     }
     if name not in words:
         return str(inputs.value(name))
-    return f"{words[name]()} ({inputs.digest(name):.16})"
+    identity = inputs.weights if name == "model" else inputs.digest(name)
+    return f"{words[name]()} ({identity:.16})"

@@ -52,9 +52,15 @@ def read_folder(folder: Path, layout: Layout) -> list[str]:
 
     A plain text file is one document unless ``layout`` says otherwise. Folders that ``datasets`` saved are read, too.
     """
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
-    if arrow := [p for p in files if p.suffix == ".arrow"]:
-        return [text for path in arrow for text in _texts(path, layout.column, _arrow_values(path, layout.column))]
+    if (folder / "dataset_dict.json").is_file():
+        splits = ", ".join(sorted(p.parent.name for p in folder.glob("*/state.json")))
+        raise RaretokError(f"{folder} holds several splits: give the folder of one of them ({splits})")
+    files = sorted(
+        p for p in folder.rglob("*") if p.is_file() and not any(x.startswith(".") for x in p.relative_to(folder).parts)
+    )
+    if (folder / "state.json").is_file():
+        saved = [p for p in files if p.suffix == ".arrow" and not p.name.startswith("cache-")]
+        return [text for p in saved for text in texts_of(p.name, layout.column, _arrow_values(p, layout.column))]
     whole = Layout(layout.column, "file" if layout.documents == "auto" else layout.documents)
     readable = [p for p in files if kind_of(p)]
     if not readable:
@@ -147,7 +153,7 @@ def read_jsonl(path: Path, layout: Layout) -> list[str]:
                 records.append(json.loads(line))
             except (ValueError, RecursionError):
                 raise RaretokError(f"{path.name} line {number} is not JSON: write one JSON object a line") from None
-    return _texts(path, layout.column, [_field(record, layout.column) for record in records])
+    return texts_of(path.name, layout.column, [_field(record, layout.column) for record in records])
 
 
 def read_json(path: Path, layout: Layout) -> list[str]:
@@ -158,7 +164,7 @@ def read_json(path: Path, layout: Layout) -> list[str]:
         raise RaretokError(f"{path.name} is not JSON: write a list of texts or of objects") from None
     if not isinstance(records, list):
         raise RaretokError(f"{path.name} is no list: write a list of texts or of objects")
-    return _texts(path, layout.column, [x if isinstance(x, str) else _field(x, layout.column) for x in records])
+    return texts_of(path.name, layout.column, [x if isinstance(x, str) else _field(x, layout.column) for x in records])
 
 
 def _field(record: Any, column: str) -> Any:
@@ -176,7 +182,7 @@ def read_parquet(path: Path, layout: Layout) -> list[str]:
         values = file.read(columns=[layout.column]).column(layout.column).to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
         raise RaretokError(f"{path.name} is not a readable Parquet file ({error}): write it again") from None
-    return _texts(path, layout.column, values)
+    return texts_of(path.name, layout.column, values)
 
 
 def _arrow_values(path: Path, column: str) -> list[Any]:
@@ -191,7 +197,7 @@ def _arrow_values(path: Path, column: str) -> list[Any]:
     return list(table.column(column).to_pylist())
 
 
-def _texts(path: Path, column: str, values: list[Any]) -> list[str]:
+def texts_of(name: str, column: str, values: list[Any]) -> list[str]:
     """Return the texts of some records, with an empty one for a record that lacks it.
 
     A list of texts, such as a dialogue or a split document, becomes a text of as many lines.
@@ -199,18 +205,18 @@ def _texts(path: Path, column: str, values: list[Any]) -> list[str]:
     texts = ["\n".join(x) if _is_list(x, str) else x for x in values]
     if any(_is_list(x, int) for x in values):
         raise RaretokError(
-            f"{path.name} holds token ids in {column!r}: give its text, or windows in Python, "
+            f"{name} holds token ids in {column!r}: give its text, or windows in Python, "
             "Study(model, (tokens, documents))"
         )
     missing = sum(not isinstance(x, str) for x in texts)
     if missing > WITHOUT_TEXT * len(texts):
         first = next(k for k, x in enumerate(texts, 1) if not isinstance(x, str))
         raise RaretokError(
-            f"{path.name} has no text in {column!r} in {missing} of {len(texts)} records, the first of them record "
+            f"{name} has no text in {column!r} in {missing} of {len(texts)} records, the first of them record "
             f"{first}: name the field that holds the text as text column"
         )
     if missing:
-        print(f"{path.name}: {missing} of {len(texts)} records have no text and are left out", file=sys.stderr)
+        print(f"{name}: {missing} of {len(texts)} records have no text and are left out", file=sys.stderr)
     return [x if isinstance(x, str) else "" for x in texts]
 
 
@@ -220,7 +226,7 @@ def _is_list(value: Any, kind: type) -> bool:
 
 def read_text(path: Path, layout: Layout) -> list[str]:
     """Return the documents of a plain text file, see ``Layout``."""
-    text, kind = decoded(path), layout.documents
+    text, kind = decoded(path).replace("\r\n", "\n").replace("\r", "\n"), layout.documents
     if kind == "auto" and SEPARATOR in text:
         kind = SEPARATOR
     if kind == "auto":
@@ -228,7 +234,7 @@ def read_text(path: Path, layout: Layout) -> list[str]:
     if kind == "file":
         return [text]
     if kind == "lines":
-        return text.splitlines()
+        return text.split("\n")
     return re.split(r"\n\s*\n", text) if kind == "blank-lines" else text.split(kind)
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Int
 from numpy import ndarray
 
 from raretok.data import packages as embedded
-from raretok.data.readers import READERS, Layout, kind_of, need_column, read_csv, read_file, read_folder
+from raretok.data.readers import READERS, Layout, kind_of, need_column, read_csv, read_file, read_folder, texts_of
 from raretok.errors import RaretokError
 
 
@@ -106,12 +106,11 @@ def load_corpus(name: str, layout: Layout = USUAL) -> Corpus:
             return _corpus(path.name, read_file(path, layout), f"the file {path.name}")
     except OSError as error:
         raise RaretokError(f"{name} cannot be read ({error.strerror or error}): see to its permissions") from None
-    if ":" in name:
-        return _hub_dataset(name, layout.column)
     folder, slash, _ = name.partition("/")
-    if kind_of(path) or name.startswith((".", "/")) or name.count("/") > 1 or (slash and os.path.isdir(folder)):
+    local = name.startswith((".", "/")) or name.count("/") > 1 or bool(slash and os.path.isdir(folder))
+    if kind_of(path) or (local and ":" not in name) or name.startswith((".", "/")):
         raise RaretokError(f"no file {name}: {known}")
-    if slash:
+    if slash or ":" in name:
         return _hub_dataset(name, layout.column)
     raise RaretokError(f"unknown corpus {name!r}: {known}, or a hub dataset (owner/name, name:configuration:split)")
 
@@ -154,7 +153,11 @@ def _hub_dataset(name: str, column: str) -> Corpus:
             f"run `raretok fetch --corpus {name}`, or give one of {', '.join(CORPORA)} or a path"
         ) from None
     need_column(Path(where), column, data.column_names)
-    return _corpus(name, list(data[column]), f"the hub dataset {where}, {configuration or ''} split {split}")
+    return _corpus(
+        name,
+        texts_of(name, column, list(data[column])),
+        f"the hub dataset {where}, {configuration or ''} split {split}",
+    )
 
 
 def fetch_dataset(name: str) -> int:

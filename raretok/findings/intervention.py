@@ -146,7 +146,6 @@ def greedy(ablation: GroupAblation, count: int = GREEDY, progress: bool = True) 
     trace = ablation.trace
     chosen: list[int] = []
     readout = ablation.readout
-    w_out = readout.w_out.to(trace.residual)
     for _ in tqdm(range(count), desc="greedy group", unit="neuron", disable=None if progress else True):
         sums = ablate(
             ablation.readout, trace, ablation.mean, ablation.weights[:1], CHOICE, progress=False, engine=ablation.engine
@@ -155,8 +154,9 @@ def greedy(ablation: GroupAblation, count: int = GREEDY, progress: bool = True) 
         net[chosen] = -np.inf
         best = int(net.argmax())
         chosen.append(best)
-        change = (ablation.mean[best] - trace.activation[:, best])[:, None] * w_out[best]
-        step = readout.to(trace.residual).step(readout.mlp_output(trace.activation), change)
+        row = readout.w_out[best]
+        change = (ablation.mean[best] - trace.activation[:, best]).to(row)[:, None] * row
+        step = readout.step(readout.mlp_output(trace.activation.to(row.device)), change).to(trace.residual)
         activation = trace.activation.clone()
         activation[:, best] = ablation.mean[best]
         trace = replace(trace, residual=trace.residual + step, activation=activation)

@@ -105,8 +105,10 @@ def first_token(model: LoadedModel, windows: Windows, bos: int | None, tokenizer
     first = bos
     if bos is None and (model.entry.bos or tokenizer.bos_token_id is not None):
         first = bos_id(tokenizer, model.entry, "yes")
-    if first is None:
-        raise NotApplicable(f"the tokenizer of {model.entry.name} has no token that starts a text")
+    if first is None or first >= model.embedded:
+        raise NotApplicable(
+            f"the tokenizer of {model.entry.name} has no token that starts a text, or the model cannot read it"
+        )
     few = windows.tokens[: 2 * FEW_WINDOWS, bos is not None :]
     few = few[:, : few.shape[1] - (bos is None)]
     started = np.concatenate([np.full((len(few), 1), first, few.dtype), few], axis=1)

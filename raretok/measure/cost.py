@@ -65,16 +65,17 @@ class Model:
             self.fixed_seconds + sum(work[p] / (self.share[p] * gflops * 1e9) for p in PARTS if self.share[p] < np.inf)
         )
 
-    def mebibytes(self, sizes: Mapping[str, Any]) -> float:
-        """Predict the peak memory in MiB."""
-        return float(_memory_terms(sizes) @ np.array(self.memory) + engine_mebibytes(sizes))
+    def mebibytes(self, sizes: Mapping[str, Any], bfloat16: bool = True) -> float:
+        """Predict the peak memory in MiB, on hardware that multiplies in bfloat16 or not."""
+        return float(_memory_terms(sizes) @ np.array(self.memory) + engine_mebibytes(sizes, bfloat16))
 
 
-def engine_mebibytes(sizes: Mapping[str, Any] | pd.DataFrame) -> Any:
-    """Memory of what the certified pass holds: the unembedding in order and every neuron's attribution to the logits,
-    in float32, and the first once more and the squares of the second in two bytes.
+def engine_mebibytes(sizes: Mapping[str, Any] | pd.DataFrame, bfloat16: bool = True) -> Any:
+    """Memory of what the certified pass holds: the unembedding in order, every neuron's attribution to the logits and
+    its squares, in float32 or, with hardware for it, the squares and the unembedding once more in bfloat16.
     """
-    return 6.0 * sizes["vocab"] * (sizes["neurons"] + sizes["d_model"]) / 2**20
+    of_neuron, of_dimension = (6.0, 6.0) if bfloat16 else (8.0, 4.0)
+    return sizes["vocab"] * (of_neuron * sizes["neurons"] + of_dimension * sizes["d_model"]) / 2**20
 
 
 def _memory_terms(sizes: Mapping[str, Any] | pd.DataFrame) -> ndarray:

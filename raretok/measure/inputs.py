@@ -16,6 +16,7 @@ from raretok.measure.settings import StudySettings
 from raretok.model.hub import steps_here
 from raretok.model.load import bos_id, load_model, load_tokenizer, model_digest, wrap_model
 from raretok.model.loaded import LoadedModel
+from raretok.model.readout import extract_readout
 from raretok.model.registry import ModelEntry, find_model
 from raretok.model.tokens import digest_tokenizer, encode
 from raretok.store import Store
@@ -215,7 +216,7 @@ class Inputs:
     def digest(self, name: str) -> Any:
         """Return what identifies an input in the keys of the results that are computed from it."""
         read: dict[str, Callable[[], Any]] = {
-            "model": lambda: self.weights,
+            "model": lambda: {"weights": self.weights, "readout": digest_of(extract_readout)},
             "windows": lambda: digest_windows(self.windows),
             "frequency": lambda: self.frequency.digest,
             "tokenizer": lambda: self.text.tokenizer_digest,

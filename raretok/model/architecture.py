@@ -22,7 +22,7 @@ class Layout(NamedTuple):
     """Paths of a family's parts: the blocks and the final norm in a model, and the rest in a block.
 
     ``attention_out`` and ``mlp_out`` are the output matrices of attention and MLP; ``mlp_inputs`` names the MLP's input
-    matrices.
+    matrices; two names stand for two matrices in one, one below the other.
     """
 
     blocks: str
@@ -32,7 +32,7 @@ class Layout(NamedTuple):
     mlp_inputs: Mapping[str, str]
 
 
-_GATED = {"mlp.up_proj": "W_up", "mlp.gate_proj": "W_gate"}
+_GATED = {"mlp.up_proj": "W_up", "mlp.gate_proj": "W_gate", "mlp.gate_up_proj": "W_gate W_up"}
 LAYOUTS = (
     # GPT-2, StarCoder (GPT-BigCode)
     Layout("transformer.h", "transformer.ln_f", "attn.c_proj", "mlp.c_proj", {"mlp.c_fc": "W_in"}),
@@ -121,8 +121,12 @@ def setting(config: Any, *names: str) -> Any:
 
 def mlp_inputs(block: nn.Module, layout: Layout) -> dict[str, Float[Tensor, "neuron d_model"]]:
     """A block's MLP input weights, one row per neuron: ``W_in``, or ``W_up`` and ``W_gate`` in a gated MLP."""
-    layers = [(name, find(block, path)) for path, name in layout.mlp_inputs.items()]
-    return {name: rows_of(layer).detach() for name, layer in layers if layer is not None}
+    found: dict[str, Tensor] = {}
+    for path, names in layout.mlp_inputs.items():
+        if (layer := find(block, path)) is not None:
+            parts = rows_of(layer).detach().chunk(len(names.split()))
+            found |= dict(zip(names.split(), parts, strict=True))
+    return found
 
 
 def rows_of(layer: Any) -> Float[Tensor, "output input"]:

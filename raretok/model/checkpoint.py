@@ -90,7 +90,8 @@ def read_tokenizer(folder: Path) -> Any:
         own.no_padding()
         if _ids(tokenizer) == [own.encode(text, add_special_tokens=False).ids for text in PROBES]:
             return tokenizer
-        return PreTrainedTokenizerFast(tokenizer_object=own, **tokenizer.special_tokens_map)
+        known = {k: v for k, v in tokenizer.special_tokens_map.items() if own.token_to_id(str(v)) is not None}
+        return PreTrainedTokenizerFast(tokenizer_object=own, **known)
     except Exception as error:  # the tokenizers library raises no narrower class
         raise RaretokError(f"the tokenizer in {folder} cannot be read ({told(error)}): {AGAIN}") from None
 

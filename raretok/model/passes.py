@@ -23,6 +23,8 @@ from raretok.model.trace import SKIP
 
 BATCH_TOKENS, GRAPH_TOKENS = 1024, 512
 """Approximate number of tokens that are processed at a time on the CPU, without and with gradients."""
+SHARED = ("position_bias",)
+"""Options of a block that all windows share, although their first axis is longer than one (MPT's heads)."""
 CARD = 16
 """How many times as many a graphics card processes."""
 
@@ -145,7 +147,7 @@ def _go_on(model: LoadedModel, base: Pass, layer: int, copies: int) -> tuple[Ten
 def _repeated(option: Any, windows: int, copies: int) -> Any:
     """An option of a block, such as its mask or positions, for several copies of the windows."""
     if isinstance(option, dict):
-        return {name: _repeated(x, windows, copies) for name, x in option.items()}
+        return {n: x if n in SHARED else _repeated(x, windows, copies) for n, x in option.items()}
     if isinstance(option, tuple):
         return tuple(_repeated(x, windows, copies) for x in option)
     if isinstance(option, Tensor) and option.ndim > 1 and len(option) % windows == 0 and len(option) > 1:

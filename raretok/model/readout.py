@@ -94,11 +94,14 @@ class Readout:
         return self.w_out if self.after is None else self.after.gain * self.after.centre(self.w_out)
 
     def mlp_output(self, activation: Float[Tensor, "row neuron"]) -> Float[Tensor, "row d_model"] | None:
-        """The output of the last MLP, where a norm follows it; None otherwise, because nothing depends on it then."""
+        """The output of the last MLP, where a norm follows it; None otherwise, because nothing depends on it then.
+
+        It is summed in float64, so that no error bound has to allow for it, and returned in the activations' dtype.
+        """
         if self.after is None:
             return None
-        out = activation @ self.w_out.to(activation.dtype)
-        return out if self.out_bias is None else out + self.out_bias.to(activation.dtype)
+        out = activation.double() @ self.w_out.double()
+        return (out if self.out_bias is None else out + self.out_bias.double()).to(activation.dtype)
 
     def step(
         self, mlp: Float[Tensor, "row d_model"] | None, change: Float[Tensor, "row d_model"]

@@ -178,7 +178,10 @@ def find_model(name: str) -> ModelEntry:
     if os.path.isfile(name) and path.suffix.lower() == ".gguf":
         return ModelEntry(path.stem, "gguf", str(path))
     if os.path.isdir(path.parent) and name.count("/") and path.parent != Path("/"):
-        raise RaretokError(f"there is no model {path.name} in {path.parent}: give a directory or a .gguf file")
+        raise RaretokError(
+            f"there is no model {path.name} in {path.parent}: give a directory or a .gguf file (a hub id is looked for "
+            f"where there is no folder {path.parent})"
+        )
     if name.count("/") == 1 and not name.startswith((".", "/")):
         return ModelEntry(name, "hub", name)
     raise RaretokError(

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import subprocess
+from concurrent.futures import Future
 from types import SimpleNamespace
 
 import pytest
@@ -49,7 +50,7 @@ def book(tmp_path, execution, monkeypatch):
 
     for name in NAMES:
         records().path(name, "asked").write_text("{}\n{}\n", encoding="utf-8")
-        records().ran(name, execution.code_of(pages[name]))
+        records().ran(name, execution.code_of(pages[name]), "cells")
     return SimpleNamespace(records=records, stale=stale, state=state, pages=pages)
 
 
@@ -77,7 +78,7 @@ def test_after_an_edit_of_the_package_studies_are_asked_again(book, monkeypatch,
 
     def ask(command, input, **_):
         asked.update(json.loads(input))
-        return SimpleNamespace(stdout=json.dumps(changed))
+        return SimpleNamespace(returncode=0, stdout=json.dumps(changed))
 
     monkeypatch.setattr(subprocess, "run", ask)
     book.state["code"] = "b"
@@ -86,6 +87,57 @@ def test_after_an_edit_of_the_package_studies_are_asked_again(book, monkeypatch,
     asked.clear()
     assert book.stale() == {"chapters/index", *changed}
     assert list(asked) == changed, "a page that shows the same is as new"
+
+
+def test_pages_run_again_where_asking_fails(book, monkeypatch):
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: SimpleNamespace(returncode=1, stdout=""))
+    book.state["code"] = "b"
+    assert book.stale() == set(NAMES)
+
+
+def test_a_page_whose_cells_are_edited_and_changed_back_is_run_each_time(book, execution, monkeypatch, tmp_path):
+    """The cache keeps what both versions showed, but the record is of the later run."""
+    ran = []
+
+    class Cells(execution.ExecutionWorkerLocalMProc):
+        def __call__(self, page):
+            ran.append(page.uri)
+            return super().__call__(page)
+
+    class Here:
+        def __init__(self, *_):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def submit(self, function, *arguments):
+            done = Future()
+            done.set_result(function(*arguments))
+            return done
+
+    monkeypatch.setattr(execution, "ExecutionWorkerLocalMProc", Cells)
+    monkeypatch.setattr(execution, "ProcessPoolExecutor", Here)
+    place = str(tmp_path / "cache")
+    app = SimpleNamespace(srcdir=tmp_path, config=SimpleNamespace(nb_execution_cache_path=place))
+    page = book.pages["chapters/one"]
+    one = {"chapters/one": page}
+
+    def build():
+        records = book.records()
+        execution.run(app, records, one, set(records.stale(one)))
+
+    build()
+    build()
+    assert len(ran) == 1, "unchanged"
+    page.write_text(PAGE.replace("number(1.0)", "number(2.0)"), encoding="utf-8")
+    build()
+    page.write_text(PAGE, encoding="utf-8")
+    build()
+    assert len(ran) == 3
 
 
 def test_a_page_whose_own_code_is_edited_is_run_without_asking(book, execution, monkeypatch):
@@ -113,6 +165,6 @@ def test_pages_are_read_again_if_they_ran_since(book, execution, monkeypatch):
     app = SimpleNamespace(srcdir=root, config=config, env=SimpleNamespace())
     assert set(execution.outdated(app)) == set(NAMES), "Sphinx has read none"
     assert execution.outdated(app) == []
-    book.records().ran("chapters/two", "code")
+    book.records().ran("chapters/two", "code", "cells")
     assert execution.outdated(app) == ["chapters/two"]
     assert ran == [set()] * 3

@@ -93,6 +93,28 @@ def test_a_dataset_that_was_saved_to_a_folder_is_read(tmp_path):
     assert load_corpus(str(tmp_path / "saved")).documents == ("a", "b", "c", "d", "e")
 
 
+def test_one_split_of_a_saved_dataset_is_named(tmp_path):
+    split = datasets.Dataset.from_dict({"text": ["a", "b"]})
+    datasets.DatasetDict({"train": split, "test": split}).save_to_disk(tmp_path / "saved")
+    with pytest.raises(RaretokError, match=r"holds several splits: .* \(test, train\)"):
+        load_corpus(str(tmp_path / "saved"))
+    assert load_corpus(str(tmp_path / "saved" / "test")).documents == ("a", "b")
+
+
+def test_hidden_folders_are_not_read(tmp_path):
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "a.txt").write_text("no")
+    (tmp_path / "b.txt").write_text("yes")
+    assert load_corpus(str(tmp_path)).documents == ("yes",)
+
+
+def test_lines_of_windows_end_like_any_others(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"one\r\ntwo\r\n\r\nthree\x0cthree\r\n")
+    assert load_corpus(str(tmp_path / "a.txt")).documents == ("one\ntwo\n\nthree\x0cthree\n",)
+    lines = load_corpus(str(tmp_path / "a.txt"), Layout(documents="lines")).documents
+    assert lines == ("one", "two", "three\x0cthree")
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
 def test_byte_order_marks_are_no_text(tmp_path, encoding):
     (tmp_path / "a.csv").write_bytes("text\nmás\n".encode(encoding))
@@ -146,7 +168,7 @@ def test_a_few_records_may_lack_a_text_and_are_told(tmp_path, capsys):
         ("broken.json", b"[", "is not JSON"),
         ("ids.jsonl", b'{"text": [1, 2]}', "holds token ids in 'text'"),
         ("many.jsonl", b'{"text": "a"}\n{"text": null}\n', "no text in 'text' in 1 of 2 records.*record 2"),
-        ("cut.txt.gz", gzip.compress(b"hello" * 1000)[:30], "cannot be unpacked"),
+        ("cut.txt.gz", gzip.compress(b"hello" * 1000, mtime=0)[:30], "cannot be unpacked"),
         ("unmarked.txt", "hello hello".encode("utf-16-le"), "UTF-16 without a mark"),
         ("a.pdf", b"%PDF", "an ending that says nothing about its format"),
         ("nowhere/a/b", None, "no file .*nowhere/a/b"),
