@@ -58,6 +58,8 @@ def data(root: Path) -> str:
     the text of claims, and the pinned versions.
     """
     held = [p for p in PACKAGE.rglob("*") if p.suffix in (".json", ".csv") or p.parent.name == "claims"]
+    if (beside := root / "raretok").resolve() != PACKAGE.resolve():  # Pages may import the package beside them.
+        held += beside.rglob("*.py")
     models = (root / "models").rglob("*")
     return digest(*(p for p in [*held, *models, root / "constraints.txt"] if p.is_file()))
 

@@ -88,11 +88,13 @@ def add_notebook(app: Sphinx, page: str, _: str, context: dict[str, Any], doctre
 
 def list_modules(_: Sphinx, page: str, source: list[str]) -> None:
     """Put every module of a room where a page names the room, so that a new module is on the page without an edit of
-    it.
+    it. Modules that only make simulated data are left out.
     """
 
     def listed(found: re.Match[str]) -> str:
-        modules = iter_modules(import_module(found[1]).__path__, f"{found[1]}.")
+        modules = [
+            m for m in iter_modules(import_module(found[1]).__path__, f"{found[1]}.") if "simulated" not in m.name
+        ]
         blocks = [f".. automodule:: {module.name}\n   :members:\n   :no-value:\n" for module in modules]
         return "```{eval-rst}\n" + "\n".join(blocks) + "```"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from conftest import ARCHITECTURES
 
 from raretok import RaretokError, Study, StudySettings
 from raretok.book.report import CHAPTERS
@@ -26,7 +27,7 @@ def made(models, corpus_file, tmp_path_factory):
     """Three models, one of them with two seeds and one with both scopes."""
     store = Store(tmp_path_factory.mktemp("summaries"))
     settings = {"corpus": str(corpus_file), "windows": 120, "length": 64, "sample": 300, "store": store}
-    for architecture in models:
+    for architecture in ARCHITECTURES:
         summarise(Study(model=str(models[architecture]), **settings), "rank-curve")
     summarise(Study(model=str(models["gpt2"]), seed=1, **settings), "rank-curve")
     return store, settings
