@@ -194,8 +194,10 @@ def _is_whole(cache: Any, pk: int) -> bool:
 
 
 def run(app: Sphinx, records: Records, pages: dict[str, Path], stale: set[str]) -> None:
-    """Run the stale pages and those that are not in the cache, of the pages that show the results folder the first
-    before the others.
+    """Run the stale pages and those that are not in the cache.
+
+    Pages that show the results folder come after the others, and of these the first, which adds to the folder, before
+    the rest.
 
     A page that fails, or whose process is killed, runs again, and is told, when it is read.
     """

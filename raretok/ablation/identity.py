@@ -74,8 +74,10 @@ class MlpPart:
 
 @dataclass(frozen=True)
 class MlpBaseline:
-    """The unablated output of the MLP where a norm follows it: m, C m, and g∘C m after the C of
-    the final norm; μ centred under p and its mean, p·μ, and sums over parts of the vocabulary.
+    """The unablated output of the MLP where a norm follows it.
+
+    It holds m, C m, and g∘C m centred for the final norm; then μ centred under p, its mean, p·μ, and sums over parts of
+    the vocabulary.
     """
 
     out: Float[Tensor, "token d_model"]

@@ -120,9 +120,13 @@ def _table(
 
 def architecture_table(tried: pd.DataFrame) -> Any:
     """Show every architecture that was tried (``architecture.tried``)."""
-    shown = tried[["family", "variant", "form", "error", "why"]].rename(columns={"error": "error (nats)"})
+    columns = {"error": "float64 (nats)", "plain": "float32 (nats)"}
+    shown = tried[["family", "variant", "form", *columns, "why"]].rename(columns=columns)
     return show_table(
-        shown, {"error (nats)": "{:.0e}"}, "Architectures that were tried, by their name in transformers", wrap=True
+        shown,
+        dict.fromkeys(columns.values(), "{:.0e}"),
+        "Architectures that were tried, by their name in transformers",
+        wrap=True,
     )
 
 

@@ -27,7 +27,7 @@ MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-
 
 
 @dataclass(frozen=True)
-class Layout:
+class TextLayout:
     """Where the text of a file is.
 
     ``column`` is the field that holds it, for formats with fields; ``documents`` says what a document of a plain text
@@ -47,7 +47,7 @@ def kind_of(path: Path) -> str | None:
     return endings[-1] if endings and endings[-1] in READERS else None
 
 
-def read_folder(folder: Path, layout: Layout) -> list[str]:
+def read_folder(folder: Path, layout: TextLayout) -> list[str]:
     """Return the documents of all files in a folder that can be read, in the order of their paths.
 
     A plain text file is one document unless ``layout`` says otherwise. Folders that ``datasets`` saved are read, too.
@@ -61,14 +61,14 @@ def read_folder(folder: Path, layout: Layout) -> list[str]:
     if (folder / "state.json").is_file():
         saved = [p for p in files if p.suffix == ".arrow" and not p.name.startswith("cache-")]
         return [text for p in saved for text in texts_of(p.name, layout.column, _arrow_values(p, layout.column))]
-    whole = Layout(layout.column, "file" if layout.documents == "auto" else layout.documents)
+    whole = TextLayout(layout.column, "file" if layout.documents == "auto" else layout.documents)
     readable = [p for p in files if kind_of(p)]
     if not readable:
         raise RaretokError(f"no file in {folder} can be read: it needs files that end in {' '.join(READERS)}")
     return [text for path in readable for text in read_file(path, whole)]
 
 
-def read_file(path: Path, layout: Layout) -> list[str]:
+def read_file(path: Path, layout: TextLayout) -> list[str]:
     """Return the documents of a file by its ending; some may be empty.
 
     Raises:
@@ -108,7 +108,7 @@ def decoded(path: Path) -> str:
     return text
 
 
-def read_csv(path: Path, layout: Layout, delimiter: str = ",") -> Iterator[str]:
+def read_csv(path: Path, layout: TextLayout, delimiter: str = ",") -> Iterator[str]:
     """Yield the column of every row.
 
     Rows are read strictly, because a quote that is left open would otherwise swallow all rows up to the next, and a
@@ -139,12 +139,12 @@ def read_csv(path: Path, layout: Layout, delimiter: str = ",") -> Iterator[str]:
         ) from None
 
 
-def read_tsv(path: Path, layout: Layout) -> Iterator[str]:
+def read_tsv(path: Path, layout: TextLayout) -> Iterator[str]:
     """Yield the column of every row of tab-separated values."""
     return read_csv(path, layout, "\t")
 
 
-def read_jsonl(path: Path, layout: Layout) -> list[str]:
+def read_jsonl(path: Path, layout: TextLayout) -> list[str]:
     """Return the field of every line that is not blank; a few lines may lack it."""
     records = []
     for number, line in enumerate(decoded(path).split("\n"), 1):
@@ -156,7 +156,7 @@ def read_jsonl(path: Path, layout: Layout) -> list[str]:
     return texts_of(path.name, layout.column, [_field(record, layout.column) for record in records])
 
 
-def read_json(path: Path, layout: Layout) -> list[str]:
+def read_json(path: Path, layout: TextLayout) -> list[str]:
     """Return the texts in a list of texts, or of objects that have the field."""
     try:
         records = json.loads(decoded(path))
@@ -171,7 +171,7 @@ def _field(record: Any, column: str) -> Any:
     return record.get(column) if isinstance(record, dict) else None
 
 
-def read_parquet(path: Path, layout: Layout) -> list[str]:
+def read_parquet(path: Path, layout: TextLayout) -> list[str]:
     """Return the column of every row; a few may lack a text."""
     import pyarrow
     import pyarrow.parquet
@@ -224,8 +224,8 @@ def _is_list(value: Any, kind: type) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(x, kind) for x in value)
 
 
-def read_text(path: Path, layout: Layout) -> list[str]:
-    """Return the documents of a plain text file, see ``Layout``."""
+def read_text(path: Path, layout: TextLayout) -> list[str]:
+    """Return the documents of a plain text file, see ``TextLayout``."""
     text, kind = decoded(path).replace("\r\n", "\n").replace("\r", "\n"), layout.documents
     if kind == "auto" and SEPARATOR in text:
         kind = SEPARATOR
@@ -250,7 +250,7 @@ def _runs(paragraphs: Sequence[str]) -> Iterator[str]:
         yield "\n\n".join(held)
 
 
-READERS: dict[str, Callable[[Path, Layout], Iterator[str] | list[str]]] = {
+READERS: dict[str, Callable[[Path, TextLayout], Iterator[str] | list[str]]] = {
     ".txt": read_text,
     ".md": read_text,
     ".csv": read_csv,

@@ -13,7 +13,7 @@ from jaxtyping import Int
 from numpy import ndarray
 
 from raretok.data import packages as embedded
-from raretok.data.readers import READERS, Layout, kind_of, need_column, read_csv, read_file, read_folder, texts_of
+from raretok.data.readers import READERS, TextLayout, kind_of, need_column, read_csv, read_file, read_folder, texts_of
 from raretok.errors import RaretokError
 
 
@@ -47,7 +47,7 @@ class Windows:
     half: Int[ndarray, " window"]
 
 
-USUAL = Layout()
+USUAL = TextLayout()
 
 
 def _movie_reviews() -> Corpus:
@@ -83,7 +83,7 @@ CORPORA: dict[str, Callable[[], Corpus]] = {
 }
 
 
-def load_corpus(name: str, layout: Layout = USUAL) -> Corpus:
+def load_corpus(name: str, layout: TextLayout = USUAL) -> Corpus:
     """Read a corpus: a name in ``CORPORA``, a file or a folder of files, or a fetched hub dataset's id.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from raretok.ablation.replacement import Replacement
-from raretok.data.readers import Layout
+from raretok.data.readers import TextLayout
 from raretok.errors import RaretokError
 
 
@@ -45,9 +45,9 @@ class StudySettings(BaseModel):
     seed: int = Field(0, ge=0, description="seed of the choice of documents, of samples and of resampling")
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> TextLayout:
         """Where the text of a file is."""
-        return Layout(self.text_column, self.documents)
+        return TextLayout(self.text_column, self.documents)
 
     @field_validator("step", "windows", "length", "sample", "seed", mode="before")
     @classmethod

@@ -139,9 +139,12 @@ def tried() -> "pd.DataFrame":
     """Every family that was tried, as a tiny model with random weights.
 
     Columns: ``family``, ``architecture`` (class), ``variant``, ``form`` (exact; exact, norm after the MLP; refused),
-    ``error`` (largest difference of an effect from hooks on the plain model, nats), ``outside`` (pairs of the certified
+    ``error`` (largest difference of an effect from hooks, in float64, with norms that compute in float64; nats),
+    ``plain`` (the same from hooks on the model as it is, in float32), ``outside`` (pairs of the certified
     pass beyond their bound), ``pairs``, ``why`` (of a refusal).
     """
     import pandas as pd
 
-    return pd.read_csv(RESULTS, keep_default_na=False, na_values=dict.fromkeys(("error", "outside", "pairs"), ""))
+    return pd.read_csv(
+        RESULTS, keep_default_na=False, na_values=dict.fromkeys(("error", "plain", "outside", "pairs"), "")
+    )

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from raretok.code import digest_of
 from raretok.data import packages as embedded
@@ -23,7 +22,7 @@ from raretok.model.architecture import find, layout_of, mlp_inputs
 from raretok.model.checkpoint import NONSENSE, read_settings, read_tokenizer, read_weights, told
 from raretok.model.loaded import LoadedModel
 from raretok.model.probes import blocks_are_parallel, self_check
-from raretok.model.readout import Norm, extract_readout, read_norm
+from raretok.model.readout import extract_readout, read_norm
 from raretok.model.registry import ModelEntry, counts_of, find_model, steps_in
 from raretok.store import Store
 
@@ -245,11 +244,6 @@ def _wrap(entry: ModelEntry, network: Any, tokenizer: Any, device: str, dtype: t
 
 def _keep_float64(model: torch.nn.Module) -> None:
     """Make every norm compute in its input's dtype: most norms of transformers always compute in float32."""
-
-    def apply(norm: Norm, x: Tensor) -> Tensor:
-        x = x - x.mean(-1, keepdim=True) if norm.centred else x
-        return norm.gain * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + norm.eps) + norm.bias
-
     where = next(model.parameters()).device
     for module in model.modules():
         if "Norm" in type(module).__name__ and type(module) is not torch.nn.LayerNorm:
@@ -258,7 +252,7 @@ def _keep_float64(model: torch.nn.Module) -> None:
             if width is not None and (
                 norm := read_norm(module, torch.zeros(1, *width, dtype=torch.float64, device=where))
             ):
-                module.forward = partial(apply, norm)
+                module.forward = norm.normed
 
 
 def is_here(entry: ModelEntry) -> bool:

@@ -39,13 +39,18 @@ class Norm(NamedTuple):
     eps: float
     centred: bool
 
-    def centre(self, x: Float[Tensor, "row d_model"]) -> Float[Tensor, "row d_model"]:
+    def centre(self, x: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row d_model"]:
         """C x."""
         return x - x.mean(-1, keepdim=True) if self.centred else x
 
-    def scale(self, centred: Float[Tensor, "row d_model"]) -> Float[Tensor, " row"]:
+    def scale(self, centred: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row"]:
         """What the norm divides by, from C x."""
         return (centred.square().mean(-1) + self.eps).sqrt()
+
+    def normed(self, x: Float[Tensor, "*row d_model"]) -> Float[Tensor, "*row d_model"]:
+        """The norm of x, in the dtype of x."""
+        centred = self.centre(x)
+        return centred / self.scale(centred)[..., None] * self.gain.to(x) + self.bias.to(x)
 
 
 @dataclass(frozen=True)
@@ -257,11 +262,10 @@ def read_norm(module: nn.Module, like: Float[Tensor, "neuron d_model"]) -> Norm 
     ]
     found: list[tuple[float, Norm]] = []
     for gain, eps, centred in product(gains, named or (1e-5, 1e-6), (True, False)):
-        y = x.double() - x.double().mean(1, keepdim=True) if centred else x.double()
-        y = y / (y.square().mean(1, keepdim=True) + eps).sqrt() * gain.double() + shift.double()
-        found.append((float((y - expected).abs().max() / expected.abs().max()), Norm(gain, shift, eps, centred)))
-    error, norm = min(found, key=lambda pair: pair[0])
-    return norm if error < 1e-5 else None
+        norm = Norm(gain, shift, eps, centred)
+        found.append((float((norm.normed(x.double()) - expected).abs().max() / expected.abs().max()), norm))
+    error, best = min(found, key=lambda pair: pair[0])
+    return best if error < 1e-5 else None
 
 
 def check_readout(

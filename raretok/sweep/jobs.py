@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from raretok.book.report import execute, render
-from raretok.data.readers import Layout
+from raretok.data.readers import TextLayout
 from raretok.data.text import load_corpus
 from raretok.errors import RaretokError
 from raretok.model import hub
@@ -128,7 +128,7 @@ def finished(plan: Sweep, out: Path, store: Store) -> dict[str, str]:
     that are no longer on this machine, the recorded digest is used.
     """
     keys: dict[str, str] = {}
-    corpora: dict[tuple[str, Layout], str] = {}
+    corpora: dict[tuple[str, TextLayout], str] = {}
     for name, job in plan.jobs().items():
         if not (inputs := noted(out, name)):
             continue

@@ -8,7 +8,7 @@ import pyarrow
 import pytest
 
 from raretok import RaretokError
-from raretok.data.readers import Layout
+from raretok.data.readers import TextLayout
 from raretok.data.text import Corpus, Tokenised, load_corpus, make_windows, tokenise
 
 
@@ -56,7 +56,9 @@ def test_formats_agree(tmp_path):
     frame.to_csv(tmp_path / "a.csv", index=False)
     frame.to_parquet(tmp_path / "a.parquet")
     (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"body": t}) for t in texts), encoding="utf-8")
-    read = [load_corpus(str(tmp_path / f"a.{kind}"), Layout("body")).documents for kind in ("csv", "parquet", "jsonl")]
+    read = [
+        load_corpus(str(tmp_path / f"a.{kind}"), TextLayout("body")).documents for kind in ("csv", "parquet", "jsonl")
+    ]
     assert read == [tuple(texts)] * 3
 
 
@@ -111,7 +113,7 @@ def test_hidden_folders_are_not_read(tmp_path):
 def test_lines_of_windows_end_like_any_others(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"one\r\ntwo\r\n\r\nthree\x0cthree\r\n")
     assert load_corpus(str(tmp_path / "a.txt")).documents == ("one\ntwo\n\nthree\x0cthree\n",)
-    lines = load_corpus(str(tmp_path / "a.txt"), Layout(documents="lines")).documents
+    lines = load_corpus(str(tmp_path / "a.txt"), TextLayout(documents="lines")).documents
     assert lines == ("one", "two", "three\x0cthree")
 
 
@@ -132,7 +134,7 @@ def test_byte_order_marks_are_no_text(tmp_path, encoding):
 )
 def test_documents_of_a_text_file_are_what_the_layout_says(tmp_path, kind, expected):
     (tmp_path / "a.txt").write_text("a\nb\n\nc\n \nd\n", encoding="utf-8")
-    assert load_corpus(str(tmp_path / "a.txt"), Layout(documents=kind)).documents == tuple(expected)
+    assert load_corpus(str(tmp_path / "a.txt"), TextLayout(documents=kind)).documents == tuple(expected)
 
 
 def test_stories_with_a_mark_between_them_are_split_there(tmp_path):

@@ -67,4 +67,5 @@ def test_a_family_is_exact_or_refused_as_the_table_says(family):
     assert row["why"] == listed["why"]
     if row["form"] != "refused":
         assert row["error"] < (1e-5 if family[0] in architectures.SINGLE else 1e-10)
+        assert row["plain"] < 2e-5, "the plain model as it is, in float32"
         assert row["outside"] == 0
