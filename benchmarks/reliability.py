@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from raretok import Study
 from raretok.ablation import ablate, replaced_by
-from raretok.data.frequency import type_bands
 from raretok.findings.identification import SPLITS
 from raretok.model.forward import run_trace
 from raretok.shipped.trajectory import RELIABILITY as RESULTS
@@ -27,7 +26,7 @@ WINDOWS = 1600
 def measure(study: Study) -> dict[str, float]:
     """Reliability of the net effects (median and 95 % range over random splits), and of their order by size."""
     trace = run_trace(study.inputs.model, study.inputs.windows, progress=False)
-    rows = np.flatnonzero(type_bands(study.inputs.frequency.counts)["rare"][trace.target])
+    rows = np.flatnonzero(study.inputs.frequency.bands["rare"][trace.target])
     replacing = replaced_by(trace.activation, "mean", 0)
     sums = ablate(study.inputs.model.readout, trace[rows], replacing, progress=False)["loss"]
     net, weight = sums.net[:, 0], sums.weight[:, 0]

@@ -97,7 +97,7 @@ def test_a_table_that_is_changed_by_its_reader_is_not_changed_for_the_next(setti
 def test_tokens_and_contexts_are_those_of_the_text(settings):
     study = Study(**settings)
     types = study.table("corpus.types")
-    assert types["count"].is_monotonic_decreasing
+    assert Study(**settings | {"frequency": "text"}).table("corpus.types")["count"].is_monotonic_decreasing
     assert types["count"].sum() == len(study.inputs.text.tokens.ids)
     contexts = study.table("neuron_cards.max_activating_contexts", neurons=[3])
     assert contexts["activation"].is_monotonic_decreasing
@@ -121,6 +121,34 @@ def test_training_counts_are_used_where_given(settings, tmp_path):
     np.save(tmp_path / "short.npy", counts[:-1])
     with pytest.raises(RaretokError, match=r"short.npy holds counts of shape"):
         _ = Study(**settings | {"counts": str(tmp_path / "short.npy")}).inputs.frequency
+
+
+@pytest.mark.parametrize("by", ["training", "merges", "words", "text"])
+def test_what_ranks_the_types_is_chosen_and_is_in_the_key(settings, tmp_path, by):
+    np.save(tmp_path / "c.npy", np.arange(1, VOCAB + 1))
+    counts = {"counts": str(tmp_path / "c.npy")} if by == "training" else {}
+    studies = [Study(**settings), Study(**settings | counts | {"frequency": by})]
+    keys = {json.dumps(s.key("effects.effects"), sort_keys=True) for s in studies}
+    # this tokenizer has merges, so that they are what auto takes
+    assert len(keys) == (1 if by == "merges" else 2)
+    sources = studies[1].table("corpus.sources").set_index("source")
+    assert sources.index[sources["used"]].tolist() == [by]
+    assert sources.loc[by, ["agreement", "shared"]].tolist() == pytest.approx([1, 1])
+    others = sources[(sources.index != by) & (sources["reason"] == "")]
+    assert len(others) >= 2
+    assert (others["agreement"] < 0.999).all()
+
+
+def test_a_source_that_is_not_there_says_why(settings, tmp_path):
+    with pytest.raises(RaretokError, match="has no counts: give them as --counts FILE"):
+        _ = Study(**settings | {"frequency": "training"}).inputs.frequency
+    np.save(tmp_path / "c.npy", np.arange(1, VOCAB + 1))
+    with pytest.raises(RaretokError, match="counts are given, but frequency is words: leave one of them out"):
+        Study(**settings | {"frequency": "words", "counts": str(tmp_path / "c.npy")})
+    windows = Study(**settings).inputs.windows
+    given = Study(settings["model"], (windows.tokens, windows.document), frequency="words", device="cpu")
+    with pytest.raises(RaretokError, match="the windows are given as token ids, without their words"):
+        _ = given.inputs.frequency
 
 
 # What a study may be given

@@ -41,6 +41,28 @@ def zipf(types: pd.DataFrame, facts: Mapping[str, str]) -> alt.LayerChart:
     )
 
 
+def sources_table(sources: pd.DataFrame) -> Any:
+    """Show how far the sources of ``corpus.sources`` agree on what is rare."""
+    names = {"training": "training text", "merges": "tokenizer's merges", "words": "list of words", "text": "this text"}
+    table = pd.DataFrame(
+        {
+            "source": sources["source"].map(names) + sources["used"].map({True: " (used)", False: ""}),
+            "ρ with the one used": sources["agreement"],
+            "rare by both": sources["shared"],
+            "learned early": sources["early"],
+            "left out": sources["unranked"],
+            "why not": sources["reason"].replace("", None),
+        }
+    ).dropna(axis=1, how="all")
+    caption = (
+        "Sources of frequency: Spearman’s correlation over types; the share of the rare tokens that are rare by this "
+        "source, too; of its rare tokens, the share of types in the first half of those that the tokenizer learned; "
+        "the share of all tokens whose types it does not rank"
+    )
+    formats = {"ρ with the one used": "{:.2f}"} | dict.fromkeys(("rare by both", "learned early", "left out"), "{:.0%}")
+    return show_table(table, formats, caption, wrap=True)
+
+
 def type_samples(types: pd.DataFrame, seed: int, most: int = 24) -> Any:
     """Show a seeded sample of the rare types and one of the common types of ``corpus.types``."""
     rows = []

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
@@ -29,15 +30,32 @@ DECILES = tuple(f"decile {k}" for k in range(1, 11))
 
 @dataclass(frozen=True)
 class UnigramCounts:
-    """How often each token type occurs in a stated corpus."""
+    """How often each token type occurs in a stated corpus, and what ranks the types by frequency.
+
+    ``order`` grows with frequency and is NaN for types that it does not rank; without it the counts rank the types.
+    """
 
     counts: Int[ndarray, " vocab"]
     source: str
+    order: Float[ndarray, " vocab"] | None = None
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the counts."""
-        return hashlib.sha256(np.ascontiguousarray(self.counts, dtype=np.int64).tobytes()).hexdigest()
+        """SHA-256 of the counts and of the order."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.counts, dtype=np.int64).tobytes())
+        if self.order is not None:
+            digest.update(np.ascontiguousarray(self.order, dtype=np.float64).tobytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def bands(self) -> dict[str, Bool[ndarray, " vocab"]]:
+        """The bands of the types, see ``type_bands``."""
+        return type_bands(self.counts, self.order)
+
+    @property
+    def unranked(self) -> float:
+        """Share of the tokens whose types have no rank."""
+        return 0.0 if self.order is None else float(self.counts[np.isnan(self.order)].sum() / self.counts.sum())
 
 
 def count_tokens(ids: Int[ndarray, " token"], vocab: int, source: str) -> UnigramCounts:
@@ -77,48 +95,60 @@ def load_counts(path: Path, vocab: int, padded: int | None = None) -> UnigramCou
     return UnigramCounts(raw.astype(np.int64), path.name)
 
 
-def cumulative_mass(counts: Int[ndarray, " vocab"]) -> Float[ndarray, " vocab"]:
-    """Share of all tokens whose type is no more frequent than this one; types of equal count share one value."""
-    values, inverse = np.unique(counts, return_inverse=True)
-    mass = np.bincount(inverse, weights=counts, minlength=len(values))
-    return (np.cumsum(mass) / counts.sum())[inverse]
+def cumulative_mass(
+    counts: Int[ndarray, " vocab"], order: Float[ndarray, " vocab"] | None = None
+) -> tuple[Float[ndarray, " vocab"], Float[ndarray, " vocab"]]:
+    """Share of all tokens whose type is less frequent than this one, and that share with the types as frequent as it.
+
+    Types without a rank count for nothing, and have NaN.
+    """
+    order = counts.astype(float) if order is None else order
+    ranked = ~np.isnan(order)
+    values, inverse = np.unique(order[ranked], return_inverse=True)
+    share = np.bincount(inverse, weights=counts[ranked], minlength=len(values)) / counts[ranked].sum()
+    upper = np.cumsum(share)
+    below, mass = np.full((2, len(counts)), np.nan)
+    below[ranked], mass[ranked] = (upper - share)[inverse], upper[inverse]
+    return below, mass
 
 
-def type_bands(counts: Int[ndarray, " vocab"]) -> dict[str, Bool[ndarray, " vocab"]]:
-    """Bands of token types by frequency; a type that never occurs is in no band.
+def type_bands(
+    counts: Int[ndarray, " vocab"], order: Float[ndarray, " vocab"] | None = None
+) -> dict[str, Bool[ndarray, " vocab"]]:
+    """Bands of token types by frequency; a type that never occurs or has no rank is in no band.
 
     ``rare`` holds the rarest types that together make up at most 5% of the token mass, ``common`` the most frequent
     types that make up at least half of it, ``half of types`` the rarer half of the types that occur (the published
-    band), and ``decile k`` the types of the k-th tenth of the token mass. Types of equal count are never split between
-    bands.
+    band), and ``decile k`` the types of the k-th tenth of the token mass. Types of equal frequency are never split
+    between bands.
+
+    Args:
+        counts: How often each type occurs, which gives the mass.
+        order: What ranks the types, larger for more frequent ones and NaN for types without a rank; else the counts.
     """
-    occurs = counts > 0
-    mass = cumulative_mass(counts)
-    below = mass - _mass_at(counts)
-    rank = np.searchsorted(np.sort(counts[occurs]), counts, side="right") / max(occurs.sum(), 1)
+    below, mass = cumulative_mass(counts, order)
+    order = counts.astype(float) if order is None else order
+    occurs = (counts > 0) & ~np.isnan(order)
+    rank = np.searchsorted(np.sort(order[occurs]), order, side="right") / max(occurs.sum(), 1)
     bands = {
         "rare": occurs & (mass <= RARE_MASS),
         "common": occurs & (mass > 1 - COMMON_MASS),
         "half of types": occurs & (rank <= 0.5),
     }
-    decile = np.clip(np.floor((below + mass) / 2 * 10).astype(int), 0, 9)
+    decile = np.clip(np.floor((below + mass) / 2 * 10), 0, 9)
     return bands | {name: occurs & (decile == k) for k, name in enumerate(DECILES)}
 
 
-def _mass_at(counts: Int[ndarray, " vocab"]) -> Float[ndarray, " vocab"]:
-    values, inverse, types = np.unique(counts, return_inverse=True, return_counts=True)
-    return (values * types / counts.sum())[inverse]
+def type_table(frequency: UnigramCounts, show: Callable[[Any], list[str]]) -> pd.DataFrame:
+    """Table of all token types that occur and have a rank, in descending order of frequency.
 
-
-def type_table(counts: Int[ndarray, " vocab"], show: Callable[[Any], list[str]]) -> pd.DataFrame:
-    """Table of all token types that occur, in descending order of frequency; ``show`` turns token ids into texts.
-
-    Columns: ``token``, ``text``, ``count``, ``rank`` (from 1), ``band`` (rare, between or common), ``decile`` (1:
-    rarest).
+    ``show`` turns token ids into texts. Columns: ``token``, ``text``, ``count``, ``rank`` (from 1), ``band`` (rare,
+    between or common), ``decile`` (1: rarest).
     """
-    bands = type_bands(counts)
-    ids = np.flatnonzero(counts > 0)
-    order = ids[np.argsort(-counts[ids], kind="stable")]
+    counts, bands = frequency.counts, frequency.bands
+    by = counts.astype(float) if frequency.order is None else frequency.order
+    ids = np.flatnonzero((counts > 0) & ~np.isnan(by))
+    order = ids[np.lexsort((-counts[ids], -by[ids]))]
     decile = np.select([bands[name] for name in DECILES], list(range(1, len(DECILES) + 1)))
     band = np.select([bands["rare"], bands["common"]], ["rare", "common"], "between")
     return pd.DataFrame(

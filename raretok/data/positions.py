@@ -5,6 +5,7 @@ seeded sample stratified by frequency decile is drawn and weighted so that every
 its band. Matched controls are common-target positions that are as hard as the rare ones.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
-from raretok.data.frequency import DECILES, type_bands
+from raretok.data.frequency import DECILES
 from raretok.errors import RaretokError
 
 LEAST_TARGETS = 200
@@ -50,7 +51,7 @@ def select(
     loss: Float[ndarray, " token"],
     position: Int[ndarray, " token"],
     half: Int[ndarray, " token"],
-    counts: Int[ndarray, " vocab"],
+    bands: Mapping[str, Bool[ndarray, " vocab"]],
     word_start: Bool[ndarray, " vocab"],
     sample: int,
     seed: int,
@@ -63,7 +64,7 @@ def select(
         loss: Cross-entropy of the target in nats.
         position: Position in the window.
         half: Half of the documents, 0 or 1; controls are taken from the same half.
-        counts: Unigram counts of the token types.
+        bands: The token types of each band, see ``frequency.type_bands``.
         word_start: Which types start a word.
         sample: Number of positions to sample from those that are not of interest, over all deciles.
         seed: Seed of the sample and of the controls.
@@ -72,7 +73,6 @@ def select(
         RaretokError: if there are fewer than 200 rare targets.
     """
     rng = np.random.default_rng(seed)
-    bands = type_bands(counts)
     rare = bands["rare"][target]
     if rare.sum() < LEAST_TARGETS:
         raise RaretokError(

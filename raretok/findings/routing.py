@@ -19,7 +19,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 from numpy import ndarray
 
-from raretok.data.frequency import UnigramCounts, type_bands
+from raretok.data.frequency import UnigramCounts
 from raretok.data.text import Windows
 from raretok.findings.groups import (
     DRAWS,
@@ -86,8 +86,7 @@ def spread(matching: pd.DataFrame) -> Float[ndarray, " neuron"]:
 
 def _weights(windows: Windows, frequency: UnigramCounts) -> Float[ndarray, "band window used"]:
     """Return the weight of every used position in each band."""
-    bands = type_bands(frequency.counts)
-    return np.stack([bands[band][windows.tokens[:, SKIP + 1 :]] for band in BANDS]).astype(float)
+    return np.stack([frequency.bands[band][windows.tokens[:, SKIP + 1 :]] for band in BANDS]).astype(float)
 
 
 @table(inputs.model, screen_windows, inputs.frequency, spread, layer_means, neuron_sets)

@@ -76,7 +76,7 @@ def prepare(
         trace.loss,
         trace.position,
         trace.half,
-        frequency.counts,
+        frequency.bands,
         word_start,
         sample,
         seed,

@@ -1,15 +1,19 @@
 """The inputs of a study: its settings, a model, a text as windows of tokens, and the frequency of each token."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy import ndarray
 
 from raretok.code import digest_of
 from raretok.data.frequency import UnigramCounts, count_tokens, load_counts
+from raretok.data.packages import WORDS
 from raretok.data.text import Corpus, Tokenised, Windows, digest_windows, load_corpus, make_windows, tokenise
+from raretok.data.words import word_order
 from raretok.errors import NotApplicable, RaretokError
 from raretok.graph import source
 from raretok.measure.settings import StudySettings
@@ -18,10 +22,12 @@ from raretok.model.load import bos_id, load_model, load_tokenizer, model_digest,
 from raretok.model.loaded import LoadedModel
 from raretok.model.readout import extract_readout
 from raretok.model.registry import ModelEntry, find_model
-from raretok.model.tokens import digest_tokenizer, encode
+from raretok.model.tokens import digest_tokenizer, encode, learned_order, show_tokens
 from raretok.store import Store
 
 LEAST_DOCUMENTS = 20
+SOURCES = ("training", "merges", "words", "text")
+"""What can rank token types by frequency."""
 TOKENISING = (tokenise, encode)
 """The functions that turn a text into token ids."""
 
@@ -102,18 +108,71 @@ class Text:
             )
         return windows
 
-    def frequency(self, vocab: int) -> UnigramCounts:
-        """Count the model's token types; ``vocab``: how many types the model has."""
+    def frequency(self, vocab: int, by: str | None = None) -> UnigramCounts:
+        """Return the frequency of the model's token types.
+
+        Args:
+            vocab: Number of types that the model has.
+            by: What ranks the types, as in the settings, which it replaces.
+
+        Raises:
+            NotApplicable: this source is not there for the model or the text.
+        """
+        by = by or self._settings.frequency
+        if by == "auto":
+            return next(f for f in (self._try(vocab, by) for by in ("training", "merges", "text")) if f is not None)
+        if by == "training":
+            return self._training(vocab)
+        if by == "merges":
+            counts = self._counted.counts
+            order = learned_order(self.tokenizer, len(counts))
+            order += np.where(order == 0, counts / counts.sum(), 0)  # An alphabet is not learned: the text ranks it.
+            return replace(self._counted, order=order, source="in the order in which the tokenizer learned them")
+        if by == "words":
+            return replace(self._counted, order=self._words, source="by a list of English words")
+        return self._counted
+
+    def _try(self, vocab: int, by: str) -> UnigramCounts | None:
+        try:
+            return self.frequency(vocab, by)
+        except NotApplicable:
+            return None
+
+    @cached_property
+    def _counted(self) -> UnigramCounts:
         if isinstance(self._given, Windows):
             ids, name = self._given.tokens.ravel(), self._settings.corpus
         else:
             ids, name = self.tokens.ids, self.corpus.name
         types = max(len(self.tokenizer), int(ids.max()) + 1)
+        return count_tokens(ids, types, f"by their counts in {name}, all {len(ids):,} tokens")
+
+    def _training(self, vocab: int) -> UnigramCounts:
+        types = len(self._counted.counts)
         if self._settings.counts is not None:
-            return load_counts(Path(self._settings.counts), types, vocab)
-        if self._entry.local_run:
-            return load_counts(self._entry.counts_file, types)
-        return count_tokens(ids, types, f"counted in {name}, all {len(ids):,} tokens")
+            path = Path(self._settings.counts)
+        elif self._entry.local_run:
+            path, vocab = self._entry.counts_file, types
+        else:
+            raise NotApplicable(f"the training text of {self._entry.name} has no counts: give them as --counts FILE")
+        counts = load_counts(path, types, vocab)
+        return replace(counts, source=f"by their counts in the training text, {counts.source}")
+
+    @cached_property
+    def _words(self) -> ndarray:
+        if isinstance(self._given, Windows):
+            raise NotApplicable("the windows are given as token ids, without their words")
+        inputs = {
+            "corpus": self.corpus.digest,
+            "tokenizer": self.tokenizer_digest,
+            "words": WORDS.wheel_sha256,
+            "code": digest_of(word_order, *TOKENISING),
+        }
+        about = {"corpus": self.corpus.name, "tokenizer": self._entry.name}
+        encoded, shown = partial(encode, self.tokenizer), partial(show_tokens, self.tokenizer)
+        types = len(self._counted.counts)
+        compute = partial(word_order, self.corpus.documents, encoded, shown, types)
+        return self._store.arrays("words", inputs, lambda: {"order": compute()}, about)["order"]
 
 
 class Inputs:
@@ -183,7 +242,23 @@ class Inputs:
     @cached_property
     def frequency(self) -> UnigramCounts:
         """Counts of the model's token types."""
-        return self.text.frequency(self.model.readout.vocab if self.settings.counts else 0)
+        return self.text.frequency(self._vocab)
+
+    @property
+    def _vocab(self) -> int:
+        """Number of the model's token types, where counts are given, which may be as many."""
+        return self.model.readout.vocab if self.settings.counts else 0
+
+    @cached_property
+    def frequencies(self) -> dict[str, UnigramCounts | str]:
+        """The frequency of the model's token types by every source, or why the source is not there."""
+        found: dict[str, UnigramCounts | str] = {}
+        for by in SOURCES:
+            try:
+                found[by] = self.text.frequency(self._vocab, by)
+            except RaretokError as error:
+                found[by] = str(error)
+        return found
 
     @cached_property
     def weights(self) -> str:
@@ -219,6 +294,7 @@ class Inputs:
             "model": lambda: {"weights": self.weights, "readout": digest_of(extract_readout)},
             "windows": lambda: digest_windows(self.windows),
             "frequency": lambda: self.frequency.digest,
+            "frequencies": lambda: {by: getattr(f, "digest", f) for by, f in self.frequencies.items()},
             "tokenizer": lambda: self.text.tokenizer_digest,
             "local_run": lambda: self.local_run,
             "bos": lambda: self.bos,
@@ -235,6 +311,7 @@ class Inputs:
 
 
 model, windows, frequency, tokenizer = map(source, ("model", "windows", "frequency", "tokenizer"))
+frequencies = source("frequencies")
 local_run, bos = source("local_run"), source("bos")
 sample, replacement, tolerance = map(source, ("sample", "replacement", "tolerance"))
 every_head, dtype = map(source, ("every_head", "dtype"))

@@ -6,7 +6,7 @@ from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from raretok.ablation.replacement import Replacement
 from raretok.data.readers import TextLayout
@@ -32,7 +32,12 @@ class StudySettings(BaseModel):
     bos: Literal["auto", "yes", "no"] = Field(
         "auto", description="whether windows start with the model's first token: auto as the model is used, yes or no"
     )
-    counts: str | None = Field(None, description="a .npy or .json file of training counts; else the corpus is counted")
+    counts: str | None = Field(None, description="a .npy or .json file of the counts of the training text")
+    frequency: Literal["auto", "training", "merges", "words", "text"] = Field(
+        "auto",
+        description="what ranks token types: counts of the training text, the tokenizer's merges, a list of English "
+        "words, or the text under study; auto takes the first there is of training, merges and text",
+    )
     windows: int = Field(256, ge=2, description="how many windows of text")
     length: int = Field(256, ge=16, description="tokens in a window")
     sample: int = Field(2000, ge=100, description="positions ablated beside the rare targets and their controls")
@@ -58,6 +63,12 @@ class StudySettings(BaseModel):
     @classmethod
     def _path(cls, value: Any) -> Any:
         return os.path.expanduser(value) if isinstance(value, Path | str) else value
+
+    @model_validator(mode="after")
+    def _one_frequency(self) -> "StudySettings":
+        if self.counts is not None and self.frequency not in ("auto", "training"):
+            raise ValueError(f"counts are given, but frequency is {self.frequency}: leave one of them out")
+        return self
 
 
 def settings_in(variables: Mapping[str, Any]) -> dict[str, Any]:

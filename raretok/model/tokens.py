@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
+
+from raretok.errors import NotApplicable
 
 _SPACE_MARKS = ("Ġ", "▁", " ")
 _UNKNOWN = "\ufffd"
@@ -27,6 +29,32 @@ def digest_tokenizer(tokenizer: Any) -> str:
     else:
         text = type(tokenizer).__name__ + json.dumps(tokenizer.get_vocab(), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def learned_order(tokenizer: Any, vocab: int) -> Float[ndarray, " vocab"]:
+    """Rank the types in the order in which the tokenizer learned them, which is that of their training text.
+
+    For byte-pair encoding, it is the order of the merges, and the types of its alphabet, which no merge made, are 0;
+    for a unigram tokenizer, it is that of its log probabilities. Larger values are more frequent.
+
+    Raises:
+        NotApplicable: the tokenizer is of another kind.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    model = json.loads(backend.to_str())["model"] if backend is not None else {}
+    order = np.zeros(vocab)
+    if model.get("type") == "BPE" and model["merges"]:
+        ids = model["vocab"]
+        for rank, merge in enumerate(model["merges"], 1):
+            left, right = merge.split(" ") if isinstance(merge, str) else merge
+            if (made := ids.get(left + right)) is not None and made < vocab and not order[made]:
+                order[made] = -rank
+        return order
+    if model.get("type") == "Unigram":
+        scores = [score for _, score in model["vocab"]][:vocab]
+        order[: len(scores)] = scores
+        return order
+    raise NotApplicable("the tokenizer does not say in which order it learned its types")
 
 
 def show_tokens(tokenizer: Any, ids: Sequence[int] | Int[ndarray, " token"]) -> list[str]:

@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from raretok import RaretokError
-from raretok.data.frequency import DECILES, count_tokens, cumulative_mass, load_counts, type_bands
+from raretok.data.frequency import (
+    DECILES,
+    UnigramCounts,
+    count_tokens,
+    cumulative_mass,
+    load_counts,
+    type_bands,
+    type_table,
+)
 
 some_counts = hnp.arrays(np.int64, st.integers(1, 60), elements=st.integers(0, 500)).filter(lambda c: c.any())
 
@@ -23,7 +31,7 @@ def test_bands_by_hand():
 
 @given(some_counts)
 def test_bands_are_what_they_say(counts):
-    bands, mass = type_bands(counts), cumulative_mass(counts)
+    bands, (_, mass) = type_bands(counts), cumulative_mass(counts)
     total = counts.sum()
     assert not any(band[counts == 0].any() for band in bands.values())
     assert counts[bands["rare"]].sum() <= 0.05 * total + 1e-9
@@ -38,6 +46,36 @@ def test_bands_are_what_they_say(counts):
     for band in bands.values():
         for value in set(counts.tolist()):
             assert len(set(band[counts == value])) == 1
+
+
+def test_another_order_ranks_the_types_and_counts_give_their_mass():
+    # from the rarest: type 0 (2 of 100 tokens), 2 and 3 alike (8), 1 (40), 4 (45); 5 never occurs; 6 has no rank
+    counts = np.array([2, 40, 5, 3, 50, 0, 900])
+    order = np.array([-9.0, -2.0, -5.0, -5.0, -1.0, -3.0, np.nan])
+    bands = type_bands(counts, order)
+    assert np.flatnonzero(bands["rare"]).tolist() == [0]
+    assert np.flatnonzero(bands["common"]).tolist() == [4]
+    assert np.flatnonzero(bands["half of types"]).tolist() == [0]
+    assert not any(band[[5, 6]].any() for band in bands.values())
+    below, mass = cumulative_mass(counts, order)
+    assert np.isnan([below[6], mass[6]]).all()
+    assert np.allclose([below[2], mass[2], below[3], mass[3]], [0.02, 0.1, 0.02, 0.1])
+    frequency = UnigramCounts(counts, "t", order)
+    assert type_table(frequency, lambda ids: [str(i) for i in ids])["token"].tolist() == [4, 1, 2, 3, 0]
+    assert frequency.unranked == 0.9
+
+
+@given(some_counts)
+def test_counts_as_the_order_change_nothing_but_the_identity(counts):
+    given = type_bands(counts, counts.astype(float))
+    for name, band in type_bands(counts).items():
+        assert (given[name] == band).all()
+
+
+def test_an_order_is_a_part_of_the_identity():
+    counts = np.array([3, 1, 2])
+    orders = [None, counts.astype(float), -counts.astype(float)]
+    assert len({UnigramCounts(counts, "t", order).digest for order in orders}) == 3
 
 
 def test_counts_are_counts():

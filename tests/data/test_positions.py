@@ -22,14 +22,14 @@ def text():
         "loss": loss,
         "position": rng.integers(3, 255, 20_000),
         "half": rng.integers(0, 2, 20_000),
-        "counts": counts,
+        "bands": type_bands(counts),
         "word_start": rng.random(VOCAB) < 0.5,
     }
 
 
 def test_all_rare_targets_are_ablated(text):
     chosen = select(**text, sample=1000, seed=0)
-    rare = np.flatnonzero(type_bands(text["counts"])["rare"][text["target"]])
+    rare = np.flatnonzero(text["bands"]["rare"][text["target"]])
     assert np.isin(rare, chosen.rows).all()
     weight = chosen.weights[BANDS.index("rare")]
     assert weight.sum() == len(rare)
@@ -38,7 +38,7 @@ def test_all_rare_targets_are_ablated(text):
 
 def test_band_means_are_unbiased(text):
     """Over samples, the weighted mean of every band is the mean over all its positions."""
-    occurs = type_bands(text["counts"])
+    occurs = text["bands"]
     value = np.sin(np.arange(len(text["target"]))) + text["loss"]
     draws = {band: [] for band in BANDS}
     for seed in range(120):
@@ -55,7 +55,7 @@ def test_band_means_are_unbiased(text):
 
 def test_controls_are_common_and_as_hard(text):
     rng = np.random.default_rng(0)
-    bands = type_bands(text["counts"])
+    bands = text["bands"]
     rare, common = bands["rare"][text["target"]], bands["common"][text["target"]]
     starts = text["word_start"][text["target"]]
     loss = np.random.default_rng(1).gamma(4, 1, len(rare)) + rare
@@ -75,7 +75,7 @@ def test_controls_are_common_and_as_hard(text):
 
 def test_rare_targets_without_controls_stay_out(text):
     """No common target is as hard as the hardest fifth of the rare ones: these are left out, not overweighted."""
-    bands = type_bands(text["counts"])
+    bands = text["bands"]
     rare, common = bands["rare"][text["target"]], bands["common"][text["target"]]
     rng = np.random.default_rng(7)  # not the one that drew the text
     loss = rng.uniform(0, 8, len(rare))
@@ -90,7 +90,7 @@ def test_rare_targets_without_controls_stay_out(text):
 
 
 def test_rare_targets_harder_than_every_common_one_have_no_controls(text):
-    bands = type_bands(text["counts"])
+    bands = text["bands"]
     rare, common = bands["rare"][text["target"]], bands["common"][text["target"]]
     loss = rare * 10.0 + np.arange(len(rare)) * 1e-6
     weight, paired = match_controls(rare, common, loss, text["position"], text["half"], rare, np.random.default_rng(0))

@@ -8,10 +8,10 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
-from raretok import RaretokError, Study
+from raretok import NotApplicable, RaretokError, Study
 from raretok.model.load import bos_id, load_tokenizer
 from raretok.model.registry import ModelEntry
-from raretok.model.tokens import digest_tokenizer, encode, is_word_start, show_tokens
+from raretok.model.tokens import digest_tokenizer, encode, is_word_start, learned_order, show_tokens
 
 MINE = ModelEntry("mine", "path", "mine")
 TEXTS = ["Don't  split   this, or 12345 that.\n\nTwo  lines\tand\ttabs", "ünï – 日本語 😀 x_y"]
@@ -150,3 +150,38 @@ def test_the_loss_with_and_without_a_first_token_is_that_of_the_plain_model(mode
         logits = plain(ids).logits[:, first - 1 : -1].transpose(1, 2)
         expected = torch.nn.functional.cross_entropy(logits, ids[:, first:]).item()
         assert row[column] == pytest.approx(expected, abs=1e-4)
+
+
+def test_types_are_ranked_as_the_tokenizer_learned_them():
+    tokenizer = Tokenizer(
+        models.BPE(
+            {"a": 0, "b": 1, "c": 2, "ab": 4, "abc": 3, "bc": 5}, [("a", "b"), ("b", "c"), ("ab", "c"), ("a", "bc")]
+        )
+    )
+    order = learned_order(PreTrainedTokenizerFast(tokenizer_object=tokenizer), 7)
+    # the alphabet, and a type that no merge makes, share the first rank; the first merge that makes a type counts
+    assert order.tolist() == [0, 0, 0, -3, -1, -2, 0]
+
+
+def test_frequent_text_is_learned_first():
+    words = [f"word{chr(97 + k)}{chr(97 + k)}" for k in range(20)]
+    texts = [" ".join([word] * (400 // (k + 1))) for k, word in enumerate(words)]
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe(pre_tokenizers.ByteLevel(add_prefix_space=True), texts, 340)
+    )
+    order = learned_order(tokenizer, len(tokenizer))
+    learned = [order[ids[0]] for ids in encode(tokenizer, words) if len(ids) == 1]
+    assert len(learned) > 10
+    assert learned == sorted(learned, reverse=True)
+
+
+def test_the_scores_of_a_unigram_tokenizer_rank_its_types():
+    tokenizer = Tokenizer(models.Unigram([("<unk>", 0.0), ("a", -2.5), ("b", -1.5)], 0))
+    assert learned_order(PreTrainedTokenizerFast(tokenizer_object=tokenizer), 3).tolist() == [0, -2.5, -1.5]
+
+
+@pytest.mark.parametrize("made", [models.WordPiece({"[UNK]": 0, "a": 1}), models.BPE({"a": 0}, []), None])
+def test_other_tokenizers_say_nothing_about_frequency(made):
+    tokenizer = ByT5Tokenizer() if made is None else PreTrainedTokenizerFast(tokenizer_object=Tokenizer(made))
+    with pytest.raises(NotApplicable, match="does not say in which order"):
+        learned_order(tokenizer, 2)

@@ -18,7 +18,7 @@ def _text(study: Study) -> dict[str, str]:
     return {
         "corpus": study.settings.corpus,
         "what": corpus.description,
-        "source": frequency.source,
+        "ranked": frequency.source,
         "corpus_documents": f"{len(corpus.documents):,}",
         "vocabulary": f"{len(frequency.counts):,}",
     }
@@ -35,7 +35,6 @@ def _types(study: Study) -> dict[str, str]:
         "rare_types": f"{len(rare):,}",
         "rare_share": f"{len(rare) / len(types):.0%}",
         "rare_mass": f"{rare['count'].sum() / total:.1%}",
-        "rare_count": f"{rare['count'].max():,}",
         "common_types": f"{len(common):,}",
         "half_mass": f"{types.loc[types['rank'] > len(types) / 2, 'count'].sum() / total:.1%}",
         "rare_limit": f"{RARE_MASS:.0%}",

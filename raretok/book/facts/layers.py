@@ -1,5 +1,7 @@
 """Numbers of the chapter on the last layer and the others."""
 
+import numpy as np
+
 from raretok.claims.wording import verdict_texts
 from raretok.stats.resampling import LEVEL
 from raretok.study import Study
@@ -34,7 +36,7 @@ def layer_facts(study: Study) -> dict[str, str]:
     return {
         "layers": str(len(layers)),
         "layer_documents": f"{last['documents']:.0f}",
-        "last_share": f"{last['share']:.0%}",
+        "last_share": "none" if np.isnan(last["share"]) else f"{last['share']:.0%}",
         "last_above": f"{last['above']:.0%}",
         "last_rank": "more than any other"
         if others_hold_less

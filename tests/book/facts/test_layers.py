@@ -25,3 +25,9 @@ def test_the_last_layer_is_set_beside_the_one_that_holds_most(study, monkeypatch
     layers_of = pd.DataFrame({"layer": [0, 1], "energy": energy, "share": share, "above": 0.5, "documents": 9})
     monkeypatch.setattr(Study, "table", lambda _, name: layers_of)
     assert layers.layer_facts(study)["last_rank"] == rank
+
+
+def test_a_share_of_nothing_is_none(study, monkeypatch):
+    nothing = pd.DataFrame({"layer": [0, 1], "energy": -1.0, "share": np.nan, "above": 0.5, "documents": 9})
+    monkeypatch.setattr(Study, "table", lambda _, name: nothing)
+    assert layers.layer_facts(study)["last_share"] == "none"
