@@ -28,6 +28,9 @@ def test_chapters_about_a_model_are_named():
     assert not {"models", "run", "references"} & set(names)
 
 
+UNCOMPILED = {"OPENBLAS_NUM_THREADS": "1", "TORCH_COMPILE_DISABLE": "1"}
+
+
 def test_every_chapter_about_a_study_takes_every_setting():
     for name in chapter_names():
         known = chapter_parameters(CHAPTERS / f"{name}.md")
@@ -37,9 +40,7 @@ def test_every_chapter_about_a_study_takes_every_setting():
 def test_the_command_leaves_a_notebook_and_pages(models, corpus_file, tmp_path):
     settings = ["--corpus", str(corpus_file), "--windows", "120", "--length", "64"]
     command = [sys.executable, "-m", "raretok", "report", str(models["llama"]), *settings, "--chapters", "regimes"]
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"}
-    )
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | UNCOMPILED)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("report/html/index.html")
     executed = nbformat.read(tmp_path / "report/regimes.ipynb", 4)
@@ -75,7 +76,7 @@ def test_a_report_is_about_the_column_and_the_text_that_the_command_names(models
         "--chapters",
         "corpus,emergence",
     ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | UNCOMPILED)
     assert done.returncode == 0, done.stderr
     assert "emergence does not apply: gpt2 has no checkpoints" in done.stderr
     assert "has no checkpoints" in (tmp_path / "report/emergence.ipynb").read_text()

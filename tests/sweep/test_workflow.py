@@ -21,10 +21,13 @@ from raretok.sweep.spec import Sweep, load_sweep
 from raretok.sweep.summary import KIND, read_summaries
 from raretok.sweep.workflow import _cancel_leftovers, run_sweep, stale
 
+SMALL = {"OMP_NUM_THREADS": "1", "TORCH_COMPILE_DISABLE": "1"}
+"""What suits small models: to compile takes longer than what is compiled."""
+
 
 def raretok(folder, *arguments, **more):
     """The command in a process of its own, whose results are in ``folder/store``."""
-    environment = os.environ | {"RARETOK_STORE": str(folder / "store"), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | SMALL | {"RARETOK_STORE": str(folder / "store")}
     command = [sys.executable, "-m", "raretok", *map(str, arguments)]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, **more)
 
@@ -214,7 +217,7 @@ def test_a_failed_job_a_killed_scheduler_and_two_sweeps_at_once(swept, plain):
     broken = Path(content["studies"][1]["model"])
     data = (broken / "model.safetensors").read_bytes()
     good, bad = load_sweep(tmp_path / "sweep.yml").jobs()
-    environment = os.environ | {"RARETOK_STORE": str(tmp_path / "store"), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | SMALL | {"RARETOK_STORE": str(tmp_path / "store")}
     command = [sys.executable, "-m", "raretok", "sweep", "--profile", "profile", "--out"]
     more = {"cwd": tmp_path, "env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     try:
