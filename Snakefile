@@ -28,9 +28,18 @@ def room(wildcards):
     return OUT / "evicted" / f"{line[before]}.json" if before >= 0 and not job.entry.keep else []
 
 
+# The studies of one entry, whose last tells of training: where checkpoints stay, it waits for all of them.
+STEPS = {}
+for name, job in JOBS.items():
+    STEPS.setdefault(id(job.entry), []).append(name)
+
+
 def needed(wildcards):
     """What a study needs before it is measured or its ablations are spread."""
-    return OUT / "fetched" / f"{wildcards.job}.json" if JOBS[wildcards.job].fetched else []
+    job = JOBS[wildcards.job]
+    steps = STEPS[id(job.entry)]
+    of_all = job.entry.keep and wildcards.job == steps[-1]
+    return [OUT / "fetched" / f"{name}.json" for name in (steps if of_all else [wildcards.job]) if job.fetched]
 
 
 def size(name):

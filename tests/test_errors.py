@@ -115,8 +115,9 @@ def test_text_that_cannot_be_read_says_why(monkeypatch, tmp_path):
     with pytest.raises(RaretokError, match=r"long.csv cannot be read \(Permission denied\): see to its permissions"):
         text.load_corpus(str(tmp_path / "long.csv"))
     monkeypatch.setattr("datasets.load_dataset", refuse)
-    with pytest.raises(RaretokError, match=r"owner/name could not be fetched \(PermissionError: .*Permission denied"):
-        text.fetch_dataset("owner/name")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    with pytest.raises(RaretokError, match=r"owner/name could not be fetched: PermissionError: .*Permission denied"):
+        fetch_dataset("owner/name")
     (tmp_path / "sweep.yml").write_text("")
     monkeypatch.setattr(Path, "read_text", refuse)
     with pytest.raises(RaretokError, match=r"sweep.yml cannot be read \(Permission denied\): see to its permissions"):

@@ -100,7 +100,7 @@ def fetch(
 
         typer.echo(f"{model} is at {fetch_model(model, step, accept_terms)}")
     if corpus:
-        from raretok.data.text import fetch_dataset
+        from raretok.data.hub import fetch_dataset
 
         typer.echo(f"{corpus} is here: {fetch_dataset(corpus)} documents")
     if not (all_embedded or model or corpus):

@@ -13,7 +13,8 @@ from jaxtyping import Int
 from numpy import ndarray
 
 from raretok.data import packages as embedded
-from raretok.data.readers import READERS, TextLayout, kind_of, need_column, read_csv, read_file, read_folder, texts_of
+from raretok.data.hub import DatasetName, dataset_file
+from raretok.data.readers import READERS, TextLayout, kind_of, read_csv, read_file, read_folder
 from raretok.errors import RaretokError
 
 
@@ -106,12 +107,10 @@ def load_corpus(name: str, layout: TextLayout = USUAL) -> Corpus:
             return _corpus(path.name, read_file(path, layout), f"the file {path.name}")
     except OSError as error:
         raise RaretokError(f"{name} cannot be read ({error.strerror or error}): see to its permissions") from None
-    folder, slash, _ = name.partition("/")
-    local = name.startswith((".", "/")) or name.count("/") > 1 or bool(slash and os.path.isdir(folder))
-    if kind_of(path) or (local and ":" not in name) or name.startswith((".", "/")):
+    if is_dataset(name):
+        return _hub_dataset(name, layout)
+    if "/" in name or kind_of(path):
         raise RaretokError(f"no file {name}: {known}")
-    if slash or ":" in name:
-        return _hub_dataset(name, layout.column)
     raise RaretokError(f"unknown corpus {name!r}: {known}, or a hub dataset (owner/name, name:configuration:split)")
 
 
@@ -132,47 +131,24 @@ def _corpus(name: str, documents: list[str], description: str) -> Corpus:
     return Corpus(name, kept, digest.hexdigest(), description)
 
 
-def _parts(name: str) -> tuple[str, str | None, str]:
-    """The id, configuration and split of a hub dataset, ``owner/name:configuration:split``, train by default."""
-    where, _, rest = name.partition(":")
-    configuration, _, split = rest.partition(":")
-    return where, configuration or None, split or "train"
+def is_dataset(name: str) -> bool:
+    """Whether the name of a corpus has the form of a hub dataset's id, and is no known name and no path."""
+    where, colon, _ = name.partition(":")
+    folder = where.partition("/")[0]
+    if name in CORPORA or name.startswith((".", "/")) or os.path.exists(name) or kind_of(Path(name)):
+        return False
+    return bool(colon) or (where.count("/") == 1 and not os.path.isdir(folder))
 
 
-def _hub_dataset(name: str, column: str) -> Corpus:
-    import datasets
-
-    where, configuration, split = _parts(name)
-    try:
-        data = datasets.load_dataset(
-            where, configuration, split=split, download_config=datasets.DownloadConfig(local_files_only=True)
-        )
-    except Exception as error:
+def _hub_dataset(name: str, layout: TextLayout) -> Corpus:
+    part, path = DatasetName.read(name), dataset_file(name)
+    if not path.is_file():
         raise RaretokError(
-            f"the hub dataset {name} is not on this machine ({type(error).__name__}): "
-            f"run `raretok fetch --corpus {name}`, or give one of {', '.join(CORPORA)} or a path"
-        ) from None
-    need_column(Path(where), column, data.column_names)
-    return _corpus(
-        name,
-        texts_of(name, column, list(data[column])),
-        f"the hub dataset {where}, {configuration or ''} split {split}",
-    )
-
-
-def fetch_dataset(name: str) -> int:
-    """Download a split of a hub dataset to this machine, and return its number of rows.
-
-    ``name`` is ``owner/name``, or with a configuration and a split ``owner/name:configuration:split``; a split can be a
-    part such as ``train[:1000]``.
-    """
-    import datasets
-
-    where, configuration, split = _parts(name)
-    try:
-        return len(datasets.load_dataset(where, configuration, split=split))
-    except Exception as error:
-        raise RaretokError(f"{name} could not be fetched ({type(error).__name__}: {error})") from None
+            f"the hub dataset {name} is not on this machine: run `raretok fetch --corpus '{name}'`, or give one of "
+            f"{', '.join(CORPORA)} or a path"
+        )
+    said = f"the hub dataset {part.where}, {part.configuration or ''} split {part.split}"
+    return _corpus(name, read_file(path, layout), said)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,11 @@
 """Hub models on this machine: functions to locate, download and delete a revision. Only ``fetch`` downloads."""
 
 import json
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+from raretok.data.hub import patiently, reason
 from raretok.errors import RaretokError
 from raretok.model.registry import ModelEntry
 
@@ -68,16 +71,16 @@ def fetch(entry: ModelEntry, step: int | None) -> Path:
         RaretokError: if there is no such model or revision, the hub cannot be reached, or ``HF_HUB_OFFLINE`` forbids
             it.
     """
-    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
+    revision = entry.revision(step)
     try:
-        return Path(snapshot_download(entry.source, revision=entry.revision(step), allow_patterns=list(FILES)))
+        download = partial(snapshot_download, entry.source, revision=revision, allow_patterns=list(FILES))
+        return Path(patiently(download))
     except (OSError, HFValidationError) as error:
-        if constants.HF_HUB_OFFLINE:
-            raise RaretokError(f"{entry.source} is not here, and HF_HUB_OFFLINE is set: unset it to fetch it") from None
-        reason = str(error).partition("\n")[0]
-        raise RaretokError(f"{entry.source} could not be fetched ({type(error).__name__}: {reason})") from None
+        why = reason(revision, error)
+        raise RaretokError(f"{entry.source} could not be fetched: {why}") from None
 
 
 def evict(entry: ModelEntry, step: int | None) -> int:
@@ -91,6 +94,9 @@ def evict(entry: ModelEntry, step: int | None) -> int:
         commit = snapshot(entry, step).name
     except RaretokError:
         return 0
-    strategy = scan_cache_dir(constants.HF_HUB_CACHE).delete_revisions(commit)
+    cache = scan_cache_dir(constants.HF_HUB_CACHE)
+    # A copy of a repository has the same commits.
+    own = frozenset(r for r in cache.repos if (r.repo_type, r.repo_id) == ("model", entry.source))
+    strategy = replace(cache, repos=own).delete_revisions(commit)
     strategy.execute()
     return int(strategy.expected_freed_size)

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from raretok.book.report import execute, render
+from raretok.data.hub import dataset_file, fetch_dataset
 from raretok.data.readers import TextLayout
-from raretok.data.text import load_corpus
+from raretok.data.text import is_dataset, load_corpus
 from raretok.errors import RaretokError
 from raretok.model import hub
 from raretok.model.registry import find_model
@@ -75,10 +76,12 @@ def measure(study: Study, job: Job, out: Path) -> None:
 
 
 def fetch(job: Job, out: Path) -> None:
-    """Download a checkpoint unless it is on this machine, and record whether it was."""
+    """Download a checkpoint and the text, unless they are on this machine, and record whether the checkpoint was."""
     entry, step = find_model(job.settings.model), job.settings.step
     if not (here := hub.here(entry, step)):
         hub.fetch(entry, step)
+    if is_dataset(job.settings.corpus) and not dataset_file(job.settings.corpus).is_file():
+        fetch_dataset(job.settings.corpus)
     write(out / "fetched" / f"{job.name}.json", json.dumps({"was_here": here}) + "\n")
 
 

@@ -86,7 +86,7 @@ def test_a_hub_that_cannot_be_reached_or_is_busy_is_told(cache, monkeypatch):
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
-    with pytest.raises(RaretokError, match=r"could not be fetched \(LocalEntryNotFoundError: 429: too many requests\)"):
+    with pytest.raises(RaretokError, match=r"could not be fetched: LocalEntryNotFoundError: 429: too many requests"):
         fetch_model("pythia-70m", 512)
 
 
