@@ -17,6 +17,7 @@ from raretok.book import report
 from raretok.cli import app, export
 from raretok.data import packages as embedded
 from raretok.data import text
+from raretok.data.hub import fetch_dataset
 from raretok.measure import cost
 from raretok.shipped import training, trajectory, verify
 from raretok.shipped.recipes import RECIPES

@@ -139,6 +139,39 @@ def test_what_ranks_the_types_is_chosen_and_is_in_the_key(settings, tmp_path, by
     assert (others["agreement"] < 0.999).all()
 
 
+def test_short_documents_are_packed_and_resampled_as_documents(models, tmp_path, documents):
+    short = [" ".join(d.split()[:12]) for d in documents * 3]
+    path = tmp_path / "short.txt"
+    path.write_text("\n".join(f"{k} {d}" for k, d in enumerate(short)), encoding="utf-8")
+    given = {"model": models["gpt_neox"], "corpus": str(path), "documents": "lines", "windows": 100, "length": 64}
+    with pytest.raises(RaretokError, match="has 0 windows of 64 tokens"):
+        _ = Study(**given).inputs.windows
+    study = Study(**given, pack=True, sample=300, device="cpu")
+    measured = study.get("effects.effects")
+    windows = study.inputs.windows
+    assert windows.count > 150
+    assert len(np.unique(measured["document"])) > 150
+    at = windows.documents[measured["window"], measured["position"] + 1]
+    assert (measured["document"] == at).all()
+    # the mark between documents is no target that anything is said about
+    marks = measured["target"][measured["rows"]] == study.inputs.bos
+    assert marks.sum() == 0 or not measured["weights"][:, marks].any()
+    assert len(study.get("effects.band_sums").half) == len(np.unique(measured["document"][measured["rows"]]))
+
+
+def test_a_text_of_token_ids_is_that_of_its_tokenizer(models, tmp_path, documents):
+    tokenizer = Study(model=models["gpt_neox"], corpus="movie-reviews").inputs.tokenizer
+    ids = [[0, *tokenizer(d)["input_ids"], 0] for d in documents]
+    pd.DataFrame({"input_ids": ids}).to_parquet(tmp_path / "ids.parquet")
+    settings = {"model": models["gpt_neox"], "corpus": str(tmp_path / "ids.parquet"), "text_column": "input_ids"}
+    corpus = Study(**settings).inputs.text.corpus
+    assert list(corpus.documents) == list(dict.fromkeys(documents))
+    other = [[(i + 7) % len(tokenizer) for i in each] for each in ids]
+    pd.DataFrame({"input_ids": other}).to_parquet(tmp_path / "ids.parquet")
+    with pytest.raises(RaretokError, match=r"the token ids of \d+ of 200 documents are not those that .* gives"):
+        _ = Study(**settings).inputs.text.corpus
+
+
 def test_a_source_that_is_not_there_says_why(settings, tmp_path):
     with pytest.raises(RaretokError, match="has no counts: give them as --counts FILE"):
         _ = Study(**settings | {"frequency": "training"}).inputs.frequency

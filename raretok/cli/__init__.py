@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 
 EXTRAS = {
+    "adapters": ("peft",),
     "book": ("IPython", "altair", "jupytext", "myst_nb", "nbclient", "nbformat", "papermill", "vl_convert", "yaml"),
     "data": ("datasets",),
     "sweep": ("snakemake",),
@@ -65,7 +66,7 @@ def models(as_json: Json = False) -> None:
     print_rows(rows, as_json)
     if not as_json:
         typer.echo(
-            "\nAlso: a directory written by save_pretrained, a .gguf file, or a hub id (`raretok fetch MODEL` gets it)."
+            "\nAlso: a directory written by save_pretrained, a .gguf file, an adapter, or a hub id (`raretok fetch MODEL` gets it)."
         )
 
 

@@ -79,7 +79,8 @@ def select(
             f"the band rare has {rare.sum()} targets, fewer than {LEAST_TARGETS}: use more windows or another corpus"
         )
     weight = np.zeros(len(target))
-    certain = rare | bands["half of types"][input]
+    counted = np.logical_or.reduce([bands[name] for name in DECILES])[target]
+    certain = rare | (bands["half of types"][input] & counted)
     weight[certain] = 1.0
     for name in DECILES:
         stratum = np.flatnonzero(bands[name][target] & ~certain)

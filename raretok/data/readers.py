@@ -9,7 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,12 @@ class TextLayout:
 
     ``column`` is the field that holds it, for formats with fields; ``documents`` says what a document of a plain text
     file is: ``auto`` (split at ``SEPARATOR`` if the text has it, else runs of paragraphs), ``lines``, ``blank-lines``,
-    ``file``, or the text that separates documents.
+    ``file``, or the text that separates documents. ``decode`` turns documents that are given as token ids into texts.
     """
 
     column: str = "text"
     documents: str = "auto"
+    decode: Callable[[list[list[int]]], list[str]] | None = None
 
 
 def kind_of(path: Path) -> str | None:
@@ -60,8 +61,8 @@ def read_folder(folder: Path, layout: TextLayout) -> list[str]:
     )
     if (folder / "state.json").is_file():
         saved = [p for p in files if p.suffix == ".arrow" and not p.name.startswith("cache-")]
-        return [text for p in saved for text in texts_of(p.name, layout.column, _arrow_values(p, layout.column))]
-    whole = TextLayout(layout.column, "file" if layout.documents == "auto" else layout.documents)
+        return [text for p in saved for text in texts_of(p.name, layout, _arrow_values(p, layout.column))]
+    whole = replace(layout, documents="file" if layout.documents == "auto" else layout.documents)
     readable = [p for p in files if kind_of(p)]
     if not readable:
         raise RaretokError(f"no file in {folder} can be read: it needs files that end in {' '.join(READERS)}")
@@ -153,7 +154,7 @@ def read_jsonl(path: Path, layout: TextLayout) -> list[str]:
                 records.append(json.loads(line))
             except (ValueError, RecursionError):
                 raise RaretokError(f"{path.name} line {number} is not JSON: write one JSON object a line") from None
-    return texts_of(path.name, layout.column, [_field(record, layout.column) for record in records])
+    return texts_of(path.name, layout, [_field(record, layout.column) for record in records])
 
 
 def read_json(path: Path, layout: TextLayout) -> list[str]:
@@ -164,7 +165,7 @@ def read_json(path: Path, layout: TextLayout) -> list[str]:
         raise RaretokError(f"{path.name} is not JSON: write a list of texts or of objects") from None
     if not isinstance(records, list):
         raise RaretokError(f"{path.name} is no list: write a list of texts or of objects")
-    return texts_of(path.name, layout.column, [x if isinstance(x, str) else _field(x, layout.column) for x in records])
+    return texts_of(path.name, layout, [x if isinstance(x, str) else _field(x, layout.column) for x in records])
 
 
 def _field(record: Any, column: str) -> Any:
@@ -182,7 +183,7 @@ def read_parquet(path: Path, layout: TextLayout) -> list[str]:
         values = file.read(columns=[layout.column]).column(layout.column).to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
         raise RaretokError(f"{path.name} is not a readable Parquet file ({error}): write it again") from None
-    return texts_of(path.name, layout.column, values)
+    return texts_of(path.name, layout, values)
 
 
 def _arrow_values(path: Path, column: str) -> list[Any]:
@@ -197,17 +198,19 @@ def _arrow_values(path: Path, column: str) -> list[Any]:
     return list(table.column(column).to_pylist())
 
 
-def texts_of(name: str, column: str, values: list[Any]) -> list[str]:
+def texts_of(name: str, layout: TextLayout, values: list[Any]) -> list[str]:
     """Return the texts of some records, with an empty one for a record that lacks it.
 
-    A list of texts, such as a dialogue or a split document, becomes a text of as many lines.
+    A list of texts, such as a dialogue or a split document, becomes a text of as many lines; a list of token ids is
+    decoded.
     """
+    column = layout.column
     texts = ["\n".join(x) if _is_list(x, str) else x for x in values]
-    if any(_is_list(x, int) for x in values):
-        raise RaretokError(
-            f"{name} holds token ids in {column!r}: give its text, or windows in Python, "
-            "Study(model, (tokens, documents))"
-        )
+    if coded := [k for k, x in enumerate(values) if _is_list(x, int)]:
+        if layout.decode is None:
+            raise RaretokError(f"{name} holds token ids in {column!r}: without their tokenizer they are no text")
+        for k, text in zip(coded, layout.decode([values[k] for k in coded]), strict=True):
+            texts[k] = text
     missing = sum(not isinstance(x, str) for x in texts)
     if missing > WITHOUT_TEXT * len(texts):
         first = next(k for k, x in enumerate(texts, 1) if not isinstance(x, str))

@@ -41,11 +41,23 @@ class Windows:
     """Windows of fixed length.
 
     ``document`` is the index of each window's document in the corpus, and ``half`` the document's half, 0 (A) or 1 (B).
+    Packed windows hold several documents of one half: ``document`` numbers the windows, and ``documents`` has the
+    document of each position.
     """
 
     tokens: Int[ndarray, "window position"]
     document: Int[ndarray, " window"]
     half: Int[ndarray, " window"]
+    documents: Int[ndarray, "window position"] | None = None
+
+    def of_each(self, window: Int[ndarray, " token"], position: Int[ndarray, " token"]) -> Int[ndarray, " token"]:
+        """The document of each position."""
+        return self.document[window] if self.documents is None else self.documents[window, position]
+
+    @property
+    def count(self) -> int:
+        """How many documents the windows hold."""
+        return len(np.unique(self.document if self.documents is None else self.documents))
 
 
 USUAL = TextLayout()
@@ -233,9 +245,49 @@ def make_windows(text: Tokenised, name: str, windows: int, length: int, bos: int
     return Windows(rows.astype(np.int32), order[rank], rank % 2)
 
 
+def pack_windows(text: Tokenised, name: str, windows: int, length: int, mark: int, first: bool, seed: int) -> Windows:
+    """Fill ``windows`` windows of ``length`` tokens with whole documents, in seeded random order of the documents.
+
+    Documents are assigned alternately to halves A and B, and a window holds documents of one half. ``mark`` stands
+    between two documents, and before the first if ``first``. A document that no longer fits is cut at the window's end,
+    and the rest is not used, so that no document is in two windows.
+
+    Raises:
+        RaretokError: if the corpus fills fewer windows than requested.
+    """
+    order = np.random.default_rng(seed).permutation(len(text.offsets) - 1)
+    sizes = np.diff(text.offsets)
+    filled: list[list[tuple[ndarray, ndarray]]] = []
+    for half in (0, 1):
+        rows: list[tuple[ndarray, ndarray]] = []
+        tokens: list[int] = []
+        documents: list[int] = []
+        for document in order[half::2][sizes[order[half::2]] > 0]:
+            begin = text.offsets[document]
+            tokens += [mark] if first or tokens else []
+            tokens += text.ids[begin : begin + min(sizes[document], length)].tolist()
+            documents += [int(document)] * (len(tokens) - len(documents))
+            if len(tokens) >= length:
+                rows.append((np.array(tokens[:length]), np.array(documents[:length])))
+                tokens, documents = [], []
+            if len(rows) == -(-windows // 2):
+                break
+        filled.append(rows)
+    whole = 2 * min(map(len, filled))
+    if windows > whole:
+        raise RaretokError(
+            f"{name} fills {whole} windows of {length} tokens, fewer than windows={windows}: ask for at most {whole}, "
+            "use shorter windows or a larger corpus"
+        )
+    chosen = [filled[k % 2][k // 2] for k in range(windows)]
+    packed, documents_of = (np.stack([row[k] for row in chosen]).astype(np.int32) for k in (0, 1))
+    return Windows(packed, np.arange(windows), np.arange(windows) % 2, documents_of)
+
+
 def digest_windows(windows: Windows) -> str:
     """SHA-256 of token ids, documents and halves."""
     digest = hashlib.sha256()
-    for array in (windows.tokens, windows.document, windows.half):
+    packed = () if windows.documents is None else (windows.documents,)
+    for array in (windows.tokens, windows.document, windows.half, *packed):
         digest.update(np.ascontiguousarray(array, dtype=np.int64).tobytes())
     return digest.hexdigest()

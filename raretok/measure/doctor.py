@@ -96,7 +96,7 @@ def _windows(inputs: Inputs) -> str:
     count, length = windows.tokens.shape
     if inputs.model.context is not None and length > inputs.model.context:
         raise RaretokError(f"windows of {length} tokens do not fit the model's context of {inputs.model.context}")
-    return f"{count} of {length} tokens, from {len(set(windows.document.tolist()))} documents"
+    return f"{count} of {length} tokens, from {windows.count} documents"
 
 
 def _first_token(inputs: Inputs, loss: Any) -> str:

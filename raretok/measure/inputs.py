@@ -12,7 +12,17 @@ from numpy import ndarray
 from raretok.code import digest_of
 from raretok.data.frequency import UnigramCounts, count_tokens, load_counts
 from raretok.data.packages import WORDS
-from raretok.data.text import Corpus, Tokenised, Windows, digest_windows, load_corpus, make_windows, tokenise
+from raretok.data.readers import TextLayout
+from raretok.data.text import (
+    Corpus,
+    Tokenised,
+    Windows,
+    digest_windows,
+    load_corpus,
+    make_windows,
+    pack_windows,
+    tokenise,
+)
 from raretok.data.words import word_order
 from raretok.errors import NotApplicable, RaretokError
 from raretok.graph import source
@@ -22,7 +32,7 @@ from raretok.model.load import bos_id, load_model, load_tokenizer, model_digest,
 from raretok.model.loaded import LoadedModel
 from raretok.model.readout import extract_readout
 from raretok.model.registry import ModelEntry, find_model
-from raretok.model.tokens import digest_tokenizer, encode, learned_order, show_tokens
+from raretok.model.tokens import decode_checked, digest_tokenizer, encode, learned_order, show_tokens
 from raretok.store import Store
 
 LEAST_DOCUMENTS = 20
@@ -65,7 +75,12 @@ class Text:
                 f"{entry.name} was trained on most of {name}: use --corpus {entry.held_out}, which "
                 f"it never saw, or --corpus {name}-train if you mean the text it was trained on"
             )
-        return load_corpus(name, self._settings.layout)
+        return load_corpus(name, self.layout)
+
+    @property
+    def layout(self) -> TextLayout:
+        """Where the text is, and how to decode it if it is token ids."""
+        return replace(self._settings.layout, decode=lambda ids: decode_checked(self.tokenizer, ids))
 
     @cached_property
     def tokens(self) -> Tokenised:
@@ -100,8 +115,16 @@ class Text:
             name, windows = s.corpus, self._given
         else:
             name = self.corpus.name
-            windows = make_windows(self.tokens, name, s.windows, s.length, self.bos, s.seed)
-        if (documents := len(np.unique(windows.document))) < LEAST_DOCUMENTS:
+            if s.pack:
+                mark = self.bos if self.bos is not None else self.tokenizer.eos_token_id
+                if mark is None:
+                    raise RaretokError(
+                        f"the tokenizer of {self._entry.name} has no token to part documents: leave --pack out"
+                    )
+                windows = pack_windows(self.tokens, name, s.windows, s.length, mark, self.bos is not None, s.seed)
+            else:
+                windows = make_windows(self.tokens, name, s.windows, s.length, self.bos, s.seed)
+        if (documents := windows.count) < LEAST_DOCUMENTS:
             raise RaretokError(
                 f"the windows come from {documents} documents of {name}, fewer than {LEAST_DOCUMENTS}: documents "
                 "are what uncertainty is estimated from, use more windows or a corpus of more documents"

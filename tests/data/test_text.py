@@ -1,5 +1,6 @@
 import gzip
 import json
+from dataclasses import replace
 
 import datasets
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from raretok import RaretokError
 from raretok.data.readers import TextLayout
-from raretok.data.text import Corpus, Tokenised, load_corpus, make_windows, tokenise
+from raretok.data.text import Corpus, Tokenised, digest_windows, load_corpus, make_windows, pack_windows, tokenise
 
 
 def as_tokens(lengths: list[int]) -> Tokenised:
@@ -43,6 +44,39 @@ def test_seed_changes_the_documents_and_nothing_else_does():
     one, same, other = (make_windows(text, "t", 10, 16, None, s) for s in (0, 0, 1))
     assert (one.tokens == same.tokens).all()
     assert set(one.document) != set(other.document)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_packed_windows_are_full_and_hold_documents_of_one_half_and_no_document_twice(first):
+    lengths = [5, 0, 40, 3, 17, 1, 9, 12, 8, 2, 30, 7, 6, 11]
+    windows = pack_windows(as_tokens(lengths), "t", 4, 16, -7, first, 0)
+    assert windows.tokens.shape == windows.documents.shape == (4, 16)
+    assert windows.half.tolist() == [0, 1, 0, 1]
+    mark = windows.tokens == -7
+    assert mark[:, 0].tolist() == [first] * 4
+    assert (windows.tokens // 1000 == windows.documents)[~mark].all()
+    where = [set(row) for row in windows.documents]
+    assert sum(map(len, where)) == len(set().union(*where)) == windows.count
+    for tokens, documents in zip(windows.tokens, windows.documents, strict=True):
+        for document in set(documents):
+            inside = tokens[(documents == document) & (tokens != -7)]
+            # from the document's start, whole unless the window ends
+            assert (inside == 1000 * document + np.arange(len(inside))).all()
+            assert len(inside) == lengths[document] or document == documents[-1]
+            # a mark where the document begins
+            begins = int(np.flatnonzero(documents == document)[0])
+            assert (tokens[begins] == -7) == (first or begins > 0)
+
+
+def test_packing_tells_how_many_windows_there_are_and_is_another_text():
+    with pytest.raises(RaretokError, match="fills 2 windows of 16 tokens, fewer than windows=3: ask for at most 2"):
+        pack_windows(as_tokens([20, 20, 5, 5]), "t", 3, 16, -7, True, 0)
+    packed = pack_windows(as_tokens([20, 20]), "t", 2, 16, -7, True, 0)
+    apart = replace(packed, documents=None)
+    assert digest_windows(packed) != digest_windows(apart)
+    at = np.array([0, 1]), np.array([3, 3])
+    assert packed.of_each(*at).tolist() == packed.documents[:, 3].tolist()
+    assert apart.of_each(*at).tolist() == [0, 1]
 
 
 def test_too_many_windows_says_how_many_there_are():
@@ -192,7 +226,7 @@ def test_unknown_corpus_lists_the_known_ones():
 
 
 def test_hub_dataset_that_is_not_here_says_how_to_fetch_it(monkeypatch):
-    with pytest.raises(RaretokError, match="raretok fetch --corpus someone/something"):
+    with pytest.raises(RaretokError, match="raretok fetch --corpus 'someone/something'"):
         load_corpus("someone/something")
 
 

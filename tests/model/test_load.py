@@ -4,6 +4,7 @@ import shutil
 import pytest
 import torch
 from conftest import ARCHITECTURES
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, MixtralConfig, MixtralForCausalLM
 
@@ -107,6 +108,34 @@ def test_the_digest_follows_the_weights(models, tmp_path):
     shutil.copytree(folder, tmp_path / "changed")
     (tmp_path / "changed" / "config.json").write_text(json.dumps(config | {"layer_norm_epsilon": 0.1}))
     assert model_digest(find_model(str(tmp_path / "changed")), None) != before
+
+
+@pytest.mark.parametrize("use_rslora", [False, True])
+def test_an_adapter_is_merged_into_its_base(models, tmp_path, use_rslora):
+    base = AutoModelForCausalLM.from_pretrained(models["llama"])
+    wanted = LoraConfig(r=4, lora_alpha=16, target_modules=["down_proj", "q_proj"], use_rslora=use_rslora)
+    adapted = get_peft_model(base, wanted)
+    adapted.peft_config["default"].base_model_name_or_path = str(models["llama"])
+    for name, tensor in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(tensor, 0, 0.1)
+    adapted.save_pretrained(tmp_path / "adapter")
+    ids = torch.arange(40)[None]
+    with torch.no_grad():
+        expected = adapted.eval()(ids).logits
+    entry = find_model(str(tmp_path / "adapter"))
+    assert (entry.kind, entry.name) == ("adapter", "adapter")
+    merged = load_model(str(tmp_path / "adapter"), device="cpu")
+    assert (merged.network(ids).logits - expected).abs().max() < 1e-4
+    assert (load_model(str(models["llama"]), device="cpu").network(ids).logits - expected).abs().max() > 1e-2
+    first = model_digest(entry, None)
+    (tmp_path / "adapter" / "adapter_model.safetensors").write_bytes(b"nothing")
+    assert model_digest(entry, None) != first
+    with pytest.raises(RaretokError, match="is no adapter for llama"):
+        load_model(str(tmp_path / "adapter"), device="cpu")
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
+    with pytest.raises(RaretokError, match="names no base model: write the adapter again"):
+        load_model(str(tmp_path / "adapter"), device="cpu")
 
 
 def test_pickled_weights_are_refused(models, tmp_path):

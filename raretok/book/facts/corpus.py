@@ -45,7 +45,10 @@ def _types(study: Study) -> dict[str, str]:
 def _windows(study: Study) -> dict[str, str]:
     """Count the windows, and the positions in the bands that are compared."""
     bands: Any = study.table("effects.bands").set_index("band")
+    apart = "No window runs across documents, and each document gives its first window before any gives its second."
+    packed = "Short documents are packed into windows, apart by a mark; no document is in two windows."
     return {
+        "cut": packed if study.settings.pack else apart,
         "windows": f"{study.settings.windows:,}",
         "length": f"{study.settings.length:,}",
         "skipped": str(SKIP),
