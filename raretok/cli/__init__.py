@@ -66,7 +66,8 @@ def models(as_json: Json = False) -> None:
     print_rows(rows, as_json)
     if not as_json:
         typer.echo(
-            "\nAlso: a directory written by save_pretrained, a .gguf file, an adapter, or a hub id (`raretok fetch MODEL` gets it)."
+            "\nAlso: a directory written by save_pretrained, an adapter, a .gguf file, or a hub id, which `raretok fetch` "
+            "gets."
         )
 
 

@@ -82,7 +82,8 @@ def unpack(entry: ModelEntry, folder: Path) -> None:
         read = AutoModelForCausalLM.from_pretrained(here, gguf_file=name, local_files_only=True, dtype=torch.float32)
     except NONSENSE as error:
         raise RaretokError(f"{name} is not a GGUF model that transformers can read ({told(error)})") from None
-    del read.config.quantization_config  # a model marked as quantised cannot be saved
+    if hasattr(read.config, "quantization_config"):  # A model marked as quantised cannot be saved.
+        del read.config.quantization_config
     model = AutoModelForCausalLM.from_config(read.config, dtype=torch.float32)
     model.load_state_dict(read.state_dict())
     model.save_pretrained(folder)
