@@ -230,12 +230,18 @@ class Study:
     def at(self, step: int) -> "Study":
         """Return the same study at another checkpoint, with the same windows and the same other settings."""
         if step not in self._at:
-            other = Study.__new__(Study)
-            other.settings = self.settings.model_copy(update={"step": step})
-            other.store, other.inputs = self.store, self.inputs.at(step)
-            other._values, other._digests, other._reasons, other._at = {}, {}, {}, self._at
-            self._at[step] = other
+            self._at[step] = self._with(self.inputs.at(step), self._at)
         return self._at[step]
+
+    def on_part(self, part: str) -> "Study":
+        """Return the same study on a part of the documents, such as ``2/5``, into which they fall by their hashes."""
+        return self._with(self.inputs.on_part(part), {})
+
+    def _with(self, inputs: Inputs, at: "dict[int, Study]") -> "Study":
+        other = Study.__new__(Study)
+        other.settings, other.store, other.inputs = inputs.settings, self.store, inputs
+        other._values, other._digests, other._reasons, other._at = {}, {}, {}, at
+        return other
 
     def over_training(self, wanted: Any, **parameters: Any) -> pd.DataFrame:
         """Return the tables of all checkpoints as one, with the column ``step``.

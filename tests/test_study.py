@@ -65,7 +65,20 @@ def test_a_study_is_small_and_says_what_it_is(settings):
     public = {name for name in dir(study) if not name.startswith("_")}
     assert public == {
         *("settings", "inputs", "store", "about"),
-        *("table", "get", "keep", "key", "digest", "is_kept", "noted", "at", "over_training", "claims", "release"),
+        *(
+            "table",
+            "get",
+            "keep",
+            "key",
+            "digest",
+            "is_kept",
+            "noted",
+            "at",
+            "on_part",
+            "over_training",
+            "claims",
+            "release",
+        ),
     }
     assert repr(study).startswith("Study(model='gpt_neox', corpus='")
     assert "windows=120" in repr(study)

@@ -66,8 +66,8 @@ def models(as_json: Json = False) -> None:
     print_rows(rows, as_json)
     if not as_json:
         typer.echo(
-            "\nAlso: a directory written by save_pretrained, an adapter, a .gguf file, or a hub id, which `raretok fetch` "
-            "gets."
+            "\nAlso: a directory written by save_pretrained, an adapter, a .gguf file, or a hub id, which "
+            "`raretok fetch` gets."
         )
 
 

@@ -85,6 +85,26 @@ def report(
 
 
 @app.command()
+@with_study_options
+def replicate(
+    study: Any,
+    sets: Annotated[int, typer.Option(help="how many disjoint sets of documents", min=2)] = 5,
+    only: Annotated[str, typer.Option(help="ids of claims with commas between, such as C1,C13; by default all")] = "",
+    as_json: Json = False,
+) -> None:
+    """Judge the claims on disjoint sets of documents: how far verdicts depend on the documents they were tried on.
+
+    Each set is a study of its own, which is kept, so that the same command goes on after an interruption.
+    """
+    from raretok.claims import replication
+
+    wanted = tuple(n.strip() for n in only.split(",") if n.strip()) or None
+    verdicts = replication.replicate(study, sets, wanted)
+    rows = replication.summary(verdicts).rename(columns={"next_low": "a new set: low", "next_high": "a new set: high"})
+    print_rows((verdicts if as_json else rows.drop(columns="claim")).to_dict("records"), as_json)
+
+
+@app.command()
 def compare(
     store: StoreFolder = None,
     as_json: Json = False,

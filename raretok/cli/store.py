@@ -95,15 +95,16 @@ def current_codes() -> dict[str, str]:
     from raretok.code import digest_of
     from raretok.graph import NODES
     from raretok.measure.effects import effects
-    from raretok.measure.inputs import TOKENISING
-    from raretok.model.load import unpack
+    from raretok.measure.text import RANKING, TOKENISING
+    from raretok.model.load import merge, unpack
     from raretok.shipped.trajectory import baseline_code
     from raretok.sweep.shards import KIND as SHARD
     from raretok.sweep.summary import KIND, code_of_everything
 
     codes = {claim.table.name: claim.table.code for claim in all_claims()}
     codes |= {name: node.code for name, node in NODES.items()}
-    codes |= {"tokens": digest_of(*TOKENISING), "model": digest_of(unpack), "baselines": baseline_code()}
+    codes |= {"tokens": digest_of(*TOKENISING), "words": digest_of(*RANKING), "baselines": baseline_code()}
+    codes |= {"model": digest_of(unpack), "merged": digest_of(merge)}
     return codes | {KIND: code_of_everything(), SHARD: NODES[effects.node.name].code}  # type: ignore[attr-defined]
 
 

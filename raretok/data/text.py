@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from numpy import ndarray
 
 from raretok.data import packages as embedded
@@ -215,18 +215,33 @@ def tokenise(corpus: Corpus, encode: Callable[[list[str]], list[list[int]]]) -> 
     return Tokenised(np.concatenate(ids).astype(np.int32), offsets.astype(np.int64))
 
 
-def make_windows(text: Tokenised, name: str, windows: int, length: int, bos: int | None, seed: int) -> Windows:
+def in_part(documents: Sequence[str], part: int, parts: int) -> Bool[ndarray, " document"]:
+    """Which documents are in one of several parts, from 1, by the hash of their text: in every corpus the same."""
+    hashes = (int.from_bytes(hashlib.sha256(d.encode()).digest()[:8], "little") for d in documents)
+    return np.fromiter((h % parts == part - 1 for h in hashes), dtype=bool, count=len(documents))
+
+
+def make_windows(
+    text: Tokenised,
+    name: str,
+    windows: int,
+    length: int,
+    bos: int | None,
+    seed: int,
+    within: Bool[ndarray, " document"] | None = None,
+) -> Windows:
     """Cut ``windows`` windows of ``length`` tokens out of the documents, in seeded random order of the documents.
 
     The first window of every document is taken before the second of any, so that as many documents as possible are
     represented. A window starts with ``bos`` unless that is None; the remainder at the end of a document is not used.
-    Documents are assigned alternately to halves A and B.
+    Documents are assigned alternately to halves A and B. ``within`` names the documents that may be used; by default
+    all.
 
     Raises:
         RaretokError: if the corpus has fewer windows than requested.
     """
     body = length - (bos is not None)
-    order = np.random.default_rng(seed).permutation(len(text.offsets) - 1)
+    order = _order(text, seed, within)
     whole = (np.diff(text.offsets) // body)[order]
     order, whole = order[whole > 0], whole[whole > 0]
     if windows > whole.sum():
@@ -245,17 +260,32 @@ def make_windows(text: Tokenised, name: str, windows: int, length: int, bos: int
     return Windows(rows.astype(np.int32), order[rank], rank % 2)
 
 
-def pack_windows(text: Tokenised, name: str, windows: int, length: int, mark: int, first: bool, seed: int) -> Windows:
+def _order(text: Tokenised, seed: int, within: Bool[ndarray, " document"] | None) -> Int[ndarray, " chosen"]:
+    order = np.random.default_rng(seed).permutation(len(text.offsets) - 1)
+    return order if within is None else order[within[order]]
+
+
+def pack_windows(
+    text: Tokenised,
+    name: str,
+    windows: int,
+    length: int,
+    mark: int,
+    first: bool,
+    seed: int,
+    within: Bool[ndarray, " document"] | None = None,
+) -> Windows:
     """Fill ``windows`` windows of ``length`` tokens with whole documents, in seeded random order of the documents.
 
     Documents are assigned alternately to halves A and B, and a window holds documents of one half. ``mark`` stands
     between two documents, and before the first if ``first``. A document that no longer fits is cut at the window's end,
-    and the rest is not used, so that no document is in two windows.
+    and the rest is not used, so that no document is in two windows. ``within`` names the documents that may be used; by
+    default all.
 
     Raises:
         RaretokError: if the corpus fills fewer windows than requested.
     """
-    order = np.random.default_rng(seed).permutation(len(text.offsets) - 1)
+    order = _order(text, seed, within)
     sizes = np.diff(text.offsets)
     filled: list[list[tuple[ndarray, ndarray]]] = []
     for half in (0, 1):

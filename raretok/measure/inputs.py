@@ -1,201 +1,22 @@
 """The inputs of a study: its settings, a model, a text as windows of tokens, and the frequency of each token."""
 
 from collections.abc import Callable
-from dataclasses import replace
-from functools import cached_property, partial
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 
-import numpy as np
-from numpy import ndarray
-
 from raretok.code import digest_of
-from raretok.data.frequency import UnigramCounts, count_tokens, load_counts
-from raretok.data.packages import WORDS
-from raretok.data.readers import TextLayout
-from raretok.data.text import (
-    Corpus,
-    Tokenised,
-    Windows,
-    digest_windows,
-    load_corpus,
-    make_windows,
-    pack_windows,
-    tokenise,
-)
-from raretok.data.words import word_order
+from raretok.data.frequency import UnigramCounts
+from raretok.data.text import Windows, digest_windows
 from raretok.errors import NotApplicable, RaretokError
 from raretok.graph import source
-from raretok.measure.settings import StudySettings
+from raretok.measure.settings import StudySettings, read_settings
+from raretok.measure.text import SOURCES, Text
 from raretok.model.hub import steps_here
-from raretok.model.load import bos_id, load_model, load_tokenizer, model_digest, wrap_model
+from raretok.model.load import load_model, model_digest, wrap_model
 from raretok.model.loaded import LoadedModel
 from raretok.model.readout import extract_readout
 from raretok.model.registry import ModelEntry, find_model
-from raretok.model.tokens import decode_checked, digest_tokenizer, encode, learned_order, show_tokens
 from raretok.store import Store
-
-LEAST_DOCUMENTS = 20
-SOURCES = ("training", "merges", "words", "text")
-"""What can rank token types by frequency."""
-TOKENISING = (tokenise, encode)
-"""The functions that turn a text into token ids."""
-
-
-class Text:
-    """The documents, token ids, windows and token frequencies of a study. All checkpoints of a run share them."""
-
-    def __init__(self, settings: StudySettings, entry: ModelEntry, tokenizer: Any, store: Store, given: Any) -> None:
-        """Store what is given in memory; everything else is read when first asked for.
-
-        ``tokenizer``, ``given``: a tokenizer, and documents or windows, in memory; None where the settings name them.
-        """
-        self._settings, self._entry, self._store = settings, entry, store
-        self._tokenizer, self._given = tokenizer, given
-
-    @cached_property
-    def tokenizer(self) -> Any:
-        """The model's tokenizer."""
-        if self._tokenizer is not None:
-            return self._tokenizer
-        return load_tokenizer(self._settings.model, self._settings.step, self._store)
-
-    @cached_property
-    def corpus(self) -> Corpus:
-        """The documents.
-
-        Raises:
-            RaretokError: the model was trained on this corpus.
-        """
-        entry, name = self._entry, self._settings.corpus
-        if isinstance(self._given, Corpus):
-            return self._given
-        if name == entry.trained_on:
-            raise RaretokError(
-                f"{entry.name} was trained on most of {name}: use --corpus {entry.held_out}, which "
-                f"it never saw, or --corpus {name}-train if you mean the text it was trained on"
-            )
-        return load_corpus(name, self.layout)
-
-    @property
-    def layout(self) -> TextLayout:
-        """Where the text is, and how to decode it if it is token ids."""
-        return replace(self._settings.layout, decode=lambda ids: decode_checked(self.tokenizer, ids))
-
-    @cached_property
-    def tokens(self) -> Tokenised:
-        """The whole corpus as token ids."""
-        inputs = {"corpus": self.corpus.digest, "tokenizer": self.tokenizer_digest, "code": digest_of(*TOKENISING)}
-        about = {"corpus": self.corpus.name, "tokenizer": self._entry.name}
-        tokens = partial(tokenise, self.corpus, partial(encode, self.tokenizer))
-        arrays = self._store.arrays("tokens", inputs, lambda: vars(tokens()), about)
-        return Tokenised(**arrays)
-
-    @cached_property
-    def tokenizer_digest(self) -> str:
-        """Digest that identifies the tokenizer."""
-        return digest_tokenizer(self.tokenizer)
-
-    @cached_property
-    def bos(self) -> int | None:
-        """Id of the token that starts a window; None if none does.
-
-        Raises:
-            NotApplicable: the windows are given.
-        """
-        if isinstance(self._given, Windows):
-            raise NotApplicable("the windows are given, with or without a first token")
-        return bos_id(self.tokenizer, self._entry, self._settings.bos)
-
-    @cached_property
-    def windows(self) -> Windows:
-        """The windows of text."""
-        s = self._settings
-        if isinstance(self._given, Windows):
-            name, windows = s.corpus, self._given
-        else:
-            name = self.corpus.name
-            if s.pack:
-                mark = self.bos if self.bos is not None else self.tokenizer.eos_token_id
-                if mark is None:
-                    raise RaretokError(
-                        f"the tokenizer of {self._entry.name} has no token to part documents: leave --pack out"
-                    )
-                windows = pack_windows(self.tokens, name, s.windows, s.length, mark, self.bos is not None, s.seed)
-            else:
-                windows = make_windows(self.tokens, name, s.windows, s.length, self.bos, s.seed)
-        if (documents := windows.count) < LEAST_DOCUMENTS:
-            raise RaretokError(
-                f"the windows come from {documents} documents of {name}, fewer than {LEAST_DOCUMENTS}: documents "
-                "are what uncertainty is estimated from, use more windows or a corpus of more documents"
-            )
-        return windows
-
-    def frequency(self, vocab: int, by: str | None = None) -> UnigramCounts:
-        """Return the frequency of the model's token types.
-
-        Args:
-            vocab: Number of types that the model has.
-            by: What ranks the types, as in the settings, which it replaces.
-
-        Raises:
-            NotApplicable: this source is not there for the model or the text.
-        """
-        by = by or self._settings.frequency
-        if by == "auto":
-            return next(f for f in (self._try(vocab, by) for by in ("training", "merges", "text")) if f is not None)
-        if by == "training":
-            return self._training(vocab)
-        if by == "merges":
-            counts = self._counted.counts
-            order = learned_order(self.tokenizer, len(counts))
-            order += np.where(order == 0, counts / counts.sum(), 0)  # An alphabet is not learned: the text ranks it.
-            return replace(self._counted, order=order, source="in the order in which the tokenizer learned them")
-        if by == "words":
-            return replace(self._counted, order=self._words, source="by a list of English words")
-        return self._counted
-
-    def _try(self, vocab: int, by: str) -> UnigramCounts | None:
-        try:
-            return self.frequency(vocab, by)
-        except NotApplicable:
-            return None
-
-    @cached_property
-    def _counted(self) -> UnigramCounts:
-        if isinstance(self._given, Windows):
-            ids, name = self._given.tokens.ravel(), self._settings.corpus
-        else:
-            ids, name = self.tokens.ids, self.corpus.name
-        types = max(len(self.tokenizer), int(ids.max()) + 1)
-        return count_tokens(ids, types, f"by their counts in {name}, all {len(ids):,} tokens")
-
-    def _training(self, vocab: int) -> UnigramCounts:
-        types = len(self._counted.counts)
-        if self._settings.counts is not None:
-            path = Path(self._settings.counts)
-        elif self._entry.local_run:
-            path, vocab = self._entry.counts_file, types
-        else:
-            raise NotApplicable(f"the training text of {self._entry.name} has no counts: give them as --counts FILE")
-        counts = load_counts(path, types, vocab)
-        return replace(counts, source=f"by their counts in the training text, {counts.source}")
-
-    @cached_property
-    def _words(self) -> ndarray:
-        if isinstance(self._given, Windows):
-            raise NotApplicable("the windows are given as token ids, without their words")
-        inputs = {
-            "corpus": self.corpus.digest,
-            "tokenizer": self.tokenizer_digest,
-            "words": WORDS.wheel_sha256,
-            "code": digest_of(word_order, *TOKENISING),
-        }
-        about = {"corpus": self.corpus.name, "tokenizer": self._entry.name}
-        encoded, shown = partial(encode, self.tokenizer), partial(show_tokens, self.tokenizer)
-        types = len(self._counted.counts)
-        compute = partial(word_order, self.corpus.documents, encoded, shown, types)
-        return self._store.arrays("words", inputs, lambda: {"order": compute()}, about)["order"]
 
 
 class Inputs:
@@ -217,6 +38,11 @@ class Inputs:
         if self.entry.local_run:  # All checkpoints share the tokenizer and the counts, so they share the text.
             other._text = self.text
         return other
+
+    def on_part(self, part: str) -> "Inputs":
+        """Return the inputs with a part of the documents, such as ``2/5``."""
+        settings = read_settings(**self.settings.model_dump() | {"part": part})
+        return Inputs(settings, self.device, self.store, self._given)
 
     @cached_property
     def entry(self) -> ModelEntry:

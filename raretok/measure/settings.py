@@ -38,6 +38,11 @@ class StudySettings(BaseModel):
         description="what ranks token types: counts of the training text, the tokenizer's merges, a list of English "
         "words, or the text under study; auto takes the first there is of training, merges and text",
     )
+    part: str | None = Field(
+        None,
+        pattern=r"^[1-9]\d*/[1-9]\d*$",
+        description="a part of the documents such as 2/5, into which they fall by their hashes; by default all",
+    )
     windows: int = Field(256, ge=2, description="how many windows of text")
     length: int = Field(256, ge=16, description="tokens in a window")
     pack: bool = Field(False, description="fill windows with several short documents, apart by the first token")
@@ -69,6 +74,12 @@ class StudySettings(BaseModel):
     def _one_frequency(self) -> "StudySettings":
         if self.counts is not None and self.frequency not in ("auto", "training"):
             raise ValueError(f"counts are given, but frequency is {self.frequency}: leave one of them out")
+        return self
+
+    @model_validator(mode="after")
+    def _a_part(self) -> "StudySettings":
+        if self.part is not None and (of := self.part.split("/")) and int(of[0]) > int(of[1]):
+            raise ValueError(f"there is no part {of[0]} of {of[1]}")
         return self
 
 

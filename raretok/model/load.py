@@ -56,7 +56,7 @@ def _source(entry: ModelEntry, step: int | None, store: Store | None) -> Path:
         return (store or Store()).entry("model", inputs, partial(unpack, entry), {"model": entry.name})
     if entry.kind == "adapter":
         inputs = {"digest": model_digest(entry, step), "code": digest_of(merge)}
-        return (store or Store()).entry("model", inputs, partial(merge, entry, store), {"model": entry.name})
+        return (store or Store()).entry("merged", inputs, partial(merge, entry, store), {"model": entry.name})
     if entry.kind == "hub":
         return hub.snapshot(entry, step)
     return Path(entry.source) / (entry.revision(step) if entry.local_run else "")

@@ -36,6 +36,8 @@ def test_help_names_every_command():
         "sweep",
         "report",
         "compare",
+        "doctor",
+        "replicate",
     ):
         assert command in done.stdout
 
@@ -138,6 +140,16 @@ def test_tables_some_claims_and_where_a_verdict_comes_from(study, own_store):
     ):
         assert part in text
     assert "not applicable: " in raretok("explain", model, "C7", *options).stdout
+
+
+def test_claims_on_sets_of_documents(models, corpus_file):
+    sized = ["--corpus", corpus_file, "--windows", 90, "--length", 64, "--sample", 200]
+    done = raretok("replicate", models["gpt2"], *sized, "--sets", 2, "--only", "C22")
+    assert done.returncode == 0, done.stderr
+    header, row = done.stdout.splitlines()
+    assert header.split()[:4] == ["id", "most", "sets", "of"]
+    assert row.startswith("C22")
+    assert raretok("replicate", models["gpt2"], *sized, "--sets", 1).returncode == 2
 
 
 def test_the_store_tells_what_it_holds_and_deletes_only_what_is_stale_and_only_when_told(study, own_store):

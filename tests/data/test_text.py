@@ -10,7 +10,16 @@ import pytest
 
 from raretok import RaretokError
 from raretok.data.readers import TextLayout
-from raretok.data.text import Corpus, Tokenised, digest_windows, load_corpus, make_windows, pack_windows, tokenise
+from raretok.data.text import (
+    Corpus,
+    Tokenised,
+    digest_windows,
+    in_part,
+    load_corpus,
+    make_windows,
+    pack_windows,
+    tokenise,
+)
 
 
 def as_tokens(lengths: list[int]) -> Tokenised:
@@ -66,6 +75,19 @@ def test_packed_windows_are_full_and_hold_documents_of_one_half_and_no_document_
             # a mark where the document begins
             begins = int(np.flatnonzero(documents == document)[0])
             assert (tokens[begins] == -7) == (first or begins > 0)
+
+
+def test_parts_hold_every_document_once_whatever_else_the_corpus_holds():
+    documents = [f"document {k}" for k in range(1000)]
+    parts = np.stack([in_part(documents, k, 5) for k in range(1, 6)])
+    assert (parts.sum(0) == 1).all()
+    assert all(150 < count < 250 for count in parts.sum(1))
+    assert (in_part(documents[::-1], 2, 5)[::-1] == parts[1]).all()
+    text = as_tokens([40] * 1000)
+    windows = make_windows(text, "t", 50, 16, None, 0, parts[1])
+    assert parts[1][windows.document].all()
+    packed = pack_windows(text, "t", 50, 64, -7, True, 0, parts[1])
+    assert parts[1][np.unique(packed.documents)].all()
 
 
 def test_packing_tells_how_many_windows_there_are_and_is_another_text():
