@@ -20,7 +20,7 @@ def zipf(types: pd.DataFrame, facts: Mapping[str, str]) -> alt.LayerChart:
     rules = pd.DataFrame(
         {"rank": [edges.loc["common", "max"], edges.loc["rare", "min"]], "edge": ["common ends", "rare begins"]}
     )
-    x = alt.X("rank:Q", scale=alt.Scale(type="log"), title="rank of the token type (1: most frequent)")
+    x = alt.X("rank:Q", scale=alt.Scale(type="log"), title="rank of the token type, by the source that is used")
     points = (
         alt.Chart(shown)
         .mark_circle(size=28)
@@ -56,8 +56,8 @@ def sources_table(sources: pd.DataFrame) -> Any:
     ).dropna(axis=1, how="all")
     caption = (
         "Sources of frequency: Spearman’s correlation over types; the share of the rare tokens that are rare by this "
-        "source, too; of its rare tokens, the share of types in the first half of those that the tokenizer learned; "
-        "the share of all tokens whose types it does not rank"
+        "source, too; the share of its rare tokens whose types are in the first half that the tokenizer learned; "
+        "the share of all tokens whose types are in no band"
     )
     formats = {"ρ with the one used": "{:.2f}"} | dict.fromkeys(("rare by both", "learned early", "left out"), "{:.0%}")
     return show_table(table, formats, caption, wrap=True)

@@ -88,7 +88,9 @@ def fetch(
     step: Annotated[int | None, typer.Option(help="training step")] = None,
     corpus: Annotated[str | None, typer.Option(help="hub dataset to fetch")] = None,
     accept_terms: Annotated[bool, typer.Option("--accept-terms", help="accept the terms of use of a model")] = False,
-    all_embedded: Annotated[bool, typer.Option("--embedded", help="install the book's model and corpora")] = False,
+    all_embedded: Annotated[
+        bool, typer.Option("--embedded", help="install the book's model, corpora and list of words")
+    ] = False,
 ) -> None:
     """Download a model or dataset to this machine, or install the embedded ones."""
     if all_embedded:

@@ -53,9 +53,9 @@ class UnigramCounts:
         return type_bands(self.counts, self.order)
 
     @property
-    def unranked(self) -> float:
-        """Share of the tokens whose types have no rank."""
-        return 0.0 if self.order is None else float(self.counts[np.isnan(self.order)].sum() / self.counts.sum())
+    def ranking(self) -> Float[ndarray, " vocab"]:
+        """What ranks the types, larger for more frequent ones and NaN for types without a rank."""
+        return self.counts.astype(float) if self.order is None else self.order
 
 
 def count_tokens(ids: Int[ndarray, " token"], vocab: int, source: str) -> UnigramCounts:
@@ -146,7 +146,7 @@ def type_table(frequency: UnigramCounts, show: Callable[[Any], list[str]]) -> pd
     between or common), ``decile`` (1: rarest).
     """
     counts, bands = frequency.counts, frequency.bands
-    by = counts.astype(float) if frequency.order is None else frequency.order
+    by = frequency.ranking
     ids = np.flatnonzero((counts > 0) & ~np.isnan(by))
     order = ids[np.lexsort((-counts[ids], -by[ids]))]
     decile = np.select([bands[name] for name in DECILES], list(range(1, len(DECILES) + 1)))

@@ -40,9 +40,9 @@ class DatasetName:
         where, _, rest = name.partition(":")
         configuration, _, split = rest.partition(":")
         part = re.fullmatch(r"([^\[\]]*)(?:\[(\d*):(\d*)\])?", split)
-        if part is None:
+        if part is None or set("[]") & set(where + configuration):
             raise RaretokError(
-                f"{split} is not a part of a dataset: give a split, or documents of it by number, as in "
+                f"{name} names no part of a dataset: give a split, or documents of it by number, as in "
                 "owner/name:configuration:train[:1000]"
             )
         return cls(
@@ -62,7 +62,7 @@ def dataset_file(name: str) -> Path:
 def fetch_dataset(name: str) -> int:
     """Download a part of a hub dataset to this machine, and return its number of documents.
 
-    The documents are streamed, so that no more files are read than hold them.
+    The documents are streamed, so that no more is read than the files up to the last one asked for.
 
     Args:
         name: See ``DatasetName``.
@@ -76,6 +76,8 @@ def fetch_dataset(name: str) -> int:
     with replacing(path) as draft:
         try:
             rows = patiently(lambda: _save(part, draft))
+        except ModuleNotFoundError:
+            raise
         except Exception as error:  # The libraries raise whatever they like.
             raise RaretokError(f"{name} could not be fetched: {reason(part.split, error)}") from None
         if not rows:
@@ -114,7 +116,7 @@ def patiently(download: Callable[[], T]) -> T:
             if (asked := _passing(error)) is None:
                 raise
             seconds = min(asked or wait, LONGEST_WAIT)
-            print(f"the hub is busy, or the connection broke: again in {seconds:g} s", file=sys.stderr)
+            print(f"the hub is busy, or the connection broke: trying again in {seconds:g} s", file=sys.stderr)
             time.sleep(seconds)
     return download()
 

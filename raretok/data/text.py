@@ -153,14 +153,14 @@ def is_dataset(name: str) -> bool:
 
 
 def _hub_dataset(name: str, layout: TextLayout) -> Corpus:
-    part, path = DatasetName.read(name), dataset_file(name)
+    DatasetName.read(name)
+    path = dataset_file(name)
     if not path.is_file():
         raise RaretokError(
             f"the hub dataset {name} is not on this machine: run `raretok fetch --corpus '{name}'`, or give one of "
             f"{', '.join(CORPORA)} or a path"
         )
-    said = f"the hub dataset {part.where}, {part.configuration or ''} split {part.split}"
-    return _corpus(name, read_file(path, layout), said)
+    return _corpus(name, read_file(path, layout), f"the hub dataset {name}")
 
 
 @dataclass(frozen=True)
@@ -303,7 +303,7 @@ def pack_windows(
             if len(rows) == -(-windows // 2):
                 break
         filled.append(rows)
-    whole = 2 * min(map(len, filled))
+    whole = min(2 * len(filled[0]), 2 * len(filled[1]) + 1)
     if windows > whole:
         raise RaretokError(
             f"{name} fills {whole} windows of {length} tokens, fewer than windows={windows}: ask for at most {whole}, "

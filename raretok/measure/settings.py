@@ -45,7 +45,9 @@ class StudySettings(BaseModel):
     )
     windows: int = Field(256, ge=2, description="how many windows of text")
     length: int = Field(256, ge=16, description="tokens in a window")
-    pack: bool = Field(False, description="fill windows with several short documents, apart by the first token")
+    pack: bool = Field(
+        False, description="fill windows with several short documents, separated by the token that starts a text"
+    )
     sample: int = Field(2000, ge=100, description="positions ablated beside the rare targets and their controls")
     replacement: Replacement = Field("mean", description="what an ablated activation becomes")
     every_head: bool = Field(False, description="ablate every attention head, not the strongest and a sample")

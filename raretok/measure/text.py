@@ -18,7 +18,7 @@ from raretok.errors import NotApplicable, RaretokError
 from raretok.measure.settings import StudySettings
 from raretok.model.load import bos_id, load_tokenizer
 from raretok.model.registry import ModelEntry
-from raretok.model.tokens import decode_checked, digest_tokenizer, encode, learned_order, show_tokens
+from raretok.model.tokens import decode_checked, digest_tokenizer, encode, learned_order, show_tokens, type_count
 from raretok.store import Store
 
 LEAST_DOCUMENTS = 20
@@ -26,7 +26,7 @@ SOURCES = ("training", "merges", "words", "text")
 """What can rank token types by frequency."""
 TOKENISING = (tokenise, encode)
 """The functions that turn a text into token ids."""
-RANKING = (word_order, *TOKENISING)
+RANKING = (word_order, show_tokens, *TOKENISING)
 """The functions that rank token types by a list of words."""
 
 
@@ -114,18 +114,26 @@ class Text:
         """The windows, and a name for the documents that they come from."""
         s = self._settings
         if isinstance(self._given, Windows):
-            if s.part:
-                raise RaretokError("the windows are given, without documents to take a part of: leave part out")
+            if s.part or s.pack:
+                what = "take a part of: leave part out" if s.part else "pack: leave pack out"
+                raise RaretokError(f"the windows are given, without documents to {what}")
             return self._given, s.corpus
         name = self.corpus.name if s.part is None else f"part {s.part} of {self.corpus.name}"
         within = None if s.part is None else in_part(self.corpus.documents, *map(int, s.part.split("/")))
         if not s.pack:
             return make_windows(self.tokens, name, s.windows, s.length, self.bos, s.seed, within), name
+        first = self.bos is not None
+        return pack_windows(self.tokens, name, s.windows, s.length, self._mark, first, s.seed, within), name
+
+    @property
+    def _mark(self) -> int:
+        """Id of the token that separates packed documents."""
         mark = self.bos if self.bos is not None else self.tokenizer.eos_token_id
         if mark is None:
-            raise RaretokError(f"the tokenizer of {self._entry.name} has no token to part documents: leave --pack out")
-        first = self.bos is not None
-        return pack_windows(self.tokens, name, s.windows, s.length, mark, first, s.seed, within), name
+            raise RaretokError(
+                f"the tokenizer of {self._entry.name} has no token to separate documents: leave --pack out"
+            )
+        return int(mark)
 
     def frequency(self, vocab: int, by: str | None = None) -> UnigramCounts:
         """Return the frequency of the model's token types.
@@ -137,7 +145,14 @@ class Text:
         Raises:
             NotApplicable: this source is not there for the model or the text.
         """
-        by = by or self._settings.frequency
+        found = self._ranked(vocab, by or self._settings.frequency)
+        if not self._settings.pack:
+            return found
+        counts = found.counts.copy()
+        counts[self._mark] = 0  # No text holds it, so that nothing is said about where it is predicted.
+        return replace(found, counts=counts)
+
+    def _ranked(self, vocab: int, by: str) -> UnigramCounts:
         if by == "auto":
             return next(f for f in (self._try(vocab, by) for by in ("training", "merges", "text")) if f is not None)
         if by == "training":
@@ -145,7 +160,9 @@ class Text:
         if by == "merges":
             counts = self._counted.counts
             order = learned_order(self.tokenizer, len(counts))
-            order += np.where(order == 0, counts / counts.sum(), 0)  # An alphabet is not learned: the text ranks it.
+            # What was not learned, such as an alphabet, has the rank that its count has among what was.
+            learned, rest = np.sort(counts[~np.isnan(order)]), np.isnan(order)
+            order[rest] = np.searchsorted(learned, counts[rest], side="right") - len(learned) - 0.5
             return replace(self._counted, order=order, source="in the order in which the tokenizer learned them")
         if by == "words":
             return replace(self._counted, order=self._words, source="by a list of English words")
@@ -153,7 +170,7 @@ class Text:
 
     def _try(self, vocab: int, by: str) -> UnigramCounts | None:
         try:
-            return self.frequency(vocab, by)
+            return self._ranked(vocab, by)
         except NotApplicable:
             return None
 
@@ -163,8 +180,8 @@ class Text:
             ids, name = self._given.tokens.ravel(), self._settings.corpus
         else:
             ids, name = self.tokens.ids, self.corpus.name
-        types = max(len(self.tokenizer), int(ids.max()) + 1)
-        return count_tokens(ids, types, f"by their counts in {name}, all {len(ids):,} tokens")
+        types = max(type_count(self.tokenizer), int(ids.max()) + 1)
+        return count_tokens(ids, types, f"by counts in {name}, all {len(ids):,} tokens")
 
     def _training(self, vocab: int) -> UnigramCounts:
         types = len(self._counted.counts)
@@ -175,7 +192,7 @@ class Text:
         else:
             raise NotApplicable(f"the training text of {self._entry.name} has no counts: give them as --counts FILE")
         counts = load_counts(path, types, vocab)
-        return replace(counts, source=f"by their counts in the training text, {counts.source}")
+        return replace(counts, source=f"by counts of the training text, {counts.source}")
 
     @cached_property
     def _words(self) -> ndarray:

@@ -72,13 +72,12 @@ def fetch(entry: ModelEntry, step: int | None) -> Path:
             it.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
 
     revision = entry.revision(step)
     try:
         download = partial(snapshot_download, entry.source, revision=revision, allow_patterns=list(FILES))
         return Path(patiently(download))
-    except (OSError, HFValidationError) as error:
+    except Exception as error:  # The errors of a broken connection are those of whichever library makes it.
         why = reason(revision, error)
         raise RaretokError(f"{entry.source} could not be fetched: {why}") from None
 

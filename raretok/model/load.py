@@ -5,7 +5,6 @@ Nothing is downloaded, except by ``fetch_model``.
 
 import copy
 import hashlib
-import json
 import sys
 import warnings
 from dataclasses import replace
@@ -25,7 +24,7 @@ from raretok.model.checkpoint import NONSENSE, read_settings, read_tokenizer, re
 from raretok.model.loaded import LoadedModel
 from raretok.model.probes import blocks_are_parallel, self_check
 from raretok.model.readout import extract_readout, read_norm
-from raretok.model.registry import ADAPTER, ModelEntry, counts_of, find_model, steps_in
+from raretok.model.registry import ADAPTED, ADAPTER, ModelEntry, base_of, counts_of, find_model, steps_in
 from raretok.store import Store
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
@@ -98,29 +97,18 @@ def merge(entry: ModelEntry, store: Store | None, folder: Path) -> None:
     """
     from peft import PeftModel
 
-    base, own = _source(_base_of(entry), None, store), Path(entry.source)
-    print(f"merging {entry.name} into {_base_of(entry).name} (once)", file=sys.stderr)
+    base, own = _source(base_of(entry), None, store), Path(entry.source).resolve()
+    print(f"merging {entry.name} into {base_of(entry).name} (once)", file=sys.stderr)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # of weights that the adapter lacks
+            warnings.simplefilter("ignore")
+            warnings.filterwarnings("error", message="Found missing adapter keys")
             network = read_weights(base, read_settings(base))
             merged = PeftModel.from_pretrained(network, own, local_files_only=True).merge_and_unload()
     except (*NONSENSE, SafetensorError, UserWarning) as error:
-        raise RaretokError(f"{own} is no adapter for {_base_of(entry).name} ({told(error)})") from None
+        raise RaretokError(f"{own} cannot be merged into {base_of(entry).name} ({told(error)})") from None
     merged.save_pretrained(folder)
     read_tokenizer(own if _has_tokenizer(own) else _tokenizer_folder(base)).save_pretrained(folder)
-
-
-def _base_of(entry: ModelEntry) -> ModelEntry:
-    """The base model that an adapter names."""
-    path = Path(entry.source) / ADAPTER
-    try:
-        name = json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        name = None
-    if not isinstance(name, str) or not name:
-        raise RaretokError(f"{path} names no base model: write the adapter again with peft's save_pretrained")
-    return find_model(name)
 
 
 def _embedded_files(entry: ModelEntry) -> list[Path]:
@@ -160,12 +148,13 @@ def model_digest(entry: ModelEntry, step: int | None, model: Any = None) -> str:
     if entry.kind == "gguf":
         return embedded.digest_files((Path(entry.source),))
     if entry.kind == "adapter":
-        own = sorted(p for p in Path(entry.source).iterdir() if p.suffix in (".safetensors", ".json"))
-        if not any(p.suffix == ".safetensors" for p in own):
-            raise RaretokError(f"{entry.source} has no .safetensors weights: write it again with save_pretrained")
-        return hashlib.sha256(
-            (embedded.digest_files(tuple(own)) + model_digest(_base_of(entry), None)).encode()
-        ).hexdigest()
+        own = Path(entry.source)
+        if not (own / ADAPTED).is_file():
+            raise RaretokError(f"{own} has no {ADAPTED}: write the adapter again with save_pretrained")
+        kept = (ADAPTER, ADAPTED, *TOKENIZERS, "tokenizer_config.json", "merges.txt", "special_tokens_map.json")
+        paths = [own / name for name in kept if (own / name).is_file()]
+        whole = embedded.digest_files(tuple(paths)) + model_digest(base_of(entry), None)
+        return hashlib.sha256(whole.encode()).hexdigest()
     if entry.local_run or entry.kind == "path":
         folder = Path(entry.source) / (revision if entry.local_run else "")
         if not folder.is_dir():

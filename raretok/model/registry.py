@@ -1,5 +1,6 @@
 """The models that ``raretok`` knows by name, and the directories and hub ids that may be given instead of a name."""
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from raretok.repository import MODELS as MODELS_FOLDER
 """Folder of the models that ship with the book."""
 ADAPTER = "adapter_config.json"
 """Name of the file that makes a folder an adapter, such as LoRA's, for a base model."""
+ADAPTED = "adapter_model.safetensors"
+"""Name of the file that holds an adapter's weights."""
 PYTHIA_STEPS = (0, *(2**k for k in range(10)), *range(1000, 143_001, 1000))
 """The 154 public checkpoints of every Pythia model."""
 
@@ -193,3 +196,22 @@ def find_model(name: str) -> ModelEntry:
         "(`raretok models` "
         "lists all); or give a directory written by save_pretrained, a .gguf file, or a hub id (owner/name)"
     )
+
+
+def base_of(entry: ModelEntry) -> ModelEntry:
+    """The base model that an adapter names.
+
+    Raises:
+        RaretokError: if the adapter names none, or a revision of it.
+    """
+    path = Path(entry.source) / ADAPTER
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        name, revision = settings["base_model_name_or_path"], settings.get("revision")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        name, revision = None, None
+    if not isinstance(name, str) or not name:
+        raise RaretokError(f"{path} names no base model: write the adapter again with peft's save_pretrained")
+    if revision not in (None, "main"):
+        raise RaretokError(f"{path} is for revision {revision} of {name}: merge it with peft, and save the whole model")
+    return find_model(name)

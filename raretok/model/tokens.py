@@ -23,6 +23,11 @@ def encode(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     return list(done["input_ids"])
 
 
+def type_count(tokenizer: Any) -> int:
+    """Number of token ids of a tokenizer, whose vocabulary may have gaps."""
+    return max(len(tokenizer), max(tokenizer.get_vocab().values(), default=-1) + 1)
+
+
 def decode_checked(tokenizer: Any, documents: list[list[int]]) -> list[str]:
     """Texts of documents that are given as token ids, without special tokens at their ends.
 
@@ -30,10 +35,14 @@ def decode_checked(tokenizer: Any, documents: list[list[int]]) -> list[str]:
         RaretokError: if the tokenizer, given the texts, does not return the ids of nearly all documents: the ids are
             those of another tokenizer.
     """
-    special = set(tokenizer.all_special_ids)
+    special, types = set(tokenizer.all_special_ids), type_count(tokenizer)
     inner = [_without(special, ids) for ids in documents]
-    fitting = [ids if all(0 <= i < len(tokenizer) for i in ids) else [] for ids in inner]
+    fitting = [ids if all(0 <= i < types for i in ids) else [] for ids in inner]
     texts = list(tokenizer.batch_decode(fitting, clean_up_tokenization_spaces=False))
+    if marked := sum(not special.isdisjoint(ids) for ids in inner):
+        raise RaretokError(
+            f"{marked} documents of token ids hold special tokens inside: split them into documents there"
+        )
     same = sum(a == b for a, b in zip(inner, encode(tokenizer, texts), strict=True))
     if same < SAME_IDS * len(documents):
         raise RaretokError(
@@ -62,27 +71,28 @@ def digest_tokenizer(tokenizer: Any) -> str:
 def learned_order(tokenizer: Any, vocab: int) -> Float[ndarray, " vocab"]:
     """Rank the types in the order in which the tokenizer learned them, which is that of their training text.
 
-    For byte-pair encoding, it is the order of the merges, and the types of its alphabet, which no merge made, are 0;
-    for a unigram tokenizer, it is that of its log probabilities. Larger values are more frequent.
+    For byte-pair encoding, it is the order of the merges; for a unigram tokenizer, that of its log probabilities.
+    Larger values are more frequent. Types that were not learned – an alphabet, special tokens – are NaN.
 
     Raises:
         NotApplicable: the tokenizer is of another kind.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     model = json.loads(backend.to_str())["model"] if backend is not None else {}
-    order = np.zeros(vocab)
-    if model.get("type") == "BPE" and model["merges"]:
-        ids = model["vocab"]
+    order = np.full(vocab, np.nan)
+    if model.get("type") == "BPE":
+        ids, prefix = model["vocab"], model.get("continuing_subword_prefix") or ""
         for rank, merge in enumerate(model["merges"], 1):
             left, right = merge.split(" ") if isinstance(merge, str) else merge
-            if (made := ids.get(left + right)) is not None and made < vocab and not order[made]:
+            made = ids.get(left + right.removeprefix(prefix))
+            if made is not None and made < vocab and np.isnan(order[made]):
                 order[made] = -rank
-        return order
     if model.get("type") == "Unigram":
-        scores = [score for _, score in model["vocab"]][:vocab]
-        order[: len(scores)] = scores
-        return order
-    raise NotApplicable("the tokenizer does not say in which order it learned its types")
+        scores = np.array([score for _, score in model["vocab"]][:vocab])
+        order[: len(scores)] = np.where(scores < 0, scores, np.nan)
+    if np.isnan(order).all():
+        raise NotApplicable("the tokenizer does not say in which order it learned its types")
+    return order
 
 
 def show_tokens(tokenizer: Any, ids: Sequence[int] | Int[ndarray, " token"]) -> list[str]:

@@ -5,7 +5,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,8 @@ def measure(study: Study, job: Job, out: Path) -> None:
 def fetch(job: Job, out: Path) -> None:
     """Download a checkpoint and the text, unless they are on this machine, and record whether the checkpoint was."""
     entry, step = find_model(job.settings.model), job.settings.step
-    if not (here := hub.here(entry, step)):
+    here = entry.kind != "hub" or hub.here(entry, step)
+    if not here:
         hub.fetch(entry, step)
     if is_dataset(job.settings.corpus) and not dataset_file(job.settings.corpus).is_file():
         fetch_dataset(job.settings.corpus)
@@ -128,7 +129,7 @@ def finished(plan: Sweep, out: Path, store: Store) -> dict[str, str]:
     """Keys of the summaries of all finished studies, by name.
 
     A study is finished if its summary exists, is intact, and matches the current package, weights and text. For weights
-    that are no longer on this machine, the recorded digest is used.
+    that are no longer on this machine, and token ids whose tokenizer is not, the recorded digest is used.
     """
     keys: dict[str, str] = {}
     corpora: dict[tuple[str, TextLayout], str] = {}
@@ -138,14 +139,23 @@ def finished(plan: Sweep, out: Path, store: Store) -> dict[str, str]:
         study = Study(store=store, **job.settings.model_dump())
         text = (job.settings.corpus, job.settings.layout)
         if text not in corpora:
-            corpora[text] = load_corpus(job.settings.corpus, study.inputs.text.layout).digest
+            with suppress(RaretokError):  # A text of token ids is read with its model's tokenizer, if that is here.
+                corpora[text] = load_corpus(*text).digest
+        corpus = corpora.get(text) or _digest_of_text(study) or str(inputs.get("corpus_digest"))
         try:
             weights = study.inputs.weights
         except RaretokError:
             weights = str(inputs.get("weights"))
-        if inputs == identity(study, job.entry.claims, weights, corpora[text]) and store.intact(KIND, inputs):
+        if inputs == identity(study, job.entry.claims, weights, corpus) and store.intact(KIND, inputs):
             keys[name] = hash_of(inputs)
     return keys
+
+
+def _digest_of_text(study: Study) -> str | None:
+    try:
+        return study.inputs.text.corpus.digest
+    except RaretokError:
+        return None
 
 
 @contextmanager

@@ -12,10 +12,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from raretok.book.report import chapter_names
-from raretok.data.text import CORPORA
+from raretok.data.text import CORPORA, is_dataset
 from raretok.errors import RaretokError
 from raretok.measure.settings import StudySettings
-from raretok.model.registry import MODELS, ModelEntry, find_model
+from raretok.model.registry import MODELS, ModelEntry, base_of, find_model
 from raretok.sweep.summary import Scope
 
 _DEFAULTS = {name: field.default for name, field in StudySettings.model_fields.items()}
@@ -115,8 +115,9 @@ class Job:
 
     @property
     def fetched(self) -> bool:
-        """Whether the sweep downloads the weights if necessary."""
-        return self.entry.fetch and find_model(self.settings.model).kind == "hub"
+        """Whether the sweep downloads the weights or the text if necessary."""
+        hub = find_model(self.settings.model).kind == "hub"
+        return self.entry.fetch and (hub or is_dataset(self.settings.corpus))
 
     def resources(self, attempt: int = 1) -> dict[str, int]:
         """The resources to request: ``mem_mb``, ``runtime`` (minutes), ``gpu``; the first two grow by attempt."""
@@ -127,7 +128,12 @@ class Job:
 
 
 def parameter_count(entry: ModelEntry) -> float:
-    """Number of a model's parameters, from the registry or from the size of its files in half precision, else 1e9."""
+    """Number of a model's parameters, from the registry or from the size of its files in half precision, else 1e9.
+
+    For an adapter, it is that of its base model.
+    """
+    if entry.kind == "adapter":
+        return parameter_count(base_of(entry))
     if stated := re.fullmatch(r"([\d.]+)([MB])", entry.parameters):
         return float(stated[1]) * {"M": 1e6, "B": 1e9}[stated[2]]
     sizes: dict[Path, int] = {}

@@ -102,3 +102,16 @@ def test_too_few_rare_targets_is_an_error(text):
     few = {k: v[:1000] if len(v) > VOCAB else v for k, v in text.items()}
     with pytest.raises(RaretokError, match="band rare has .* targets, fewer than 200"):
         select(**few, sample=100, seed=0)
+
+
+def test_a_target_that_the_counts_never_saw_is_in_no_band(text):
+    """Such as the mark between packed documents, which may well follow a rare type."""
+    seen = np.flatnonzero(text["bands"]["half of types"])
+    unseen = seen[: len(seen) // 2]
+    changed = {name: band & ~np.isin(np.arange(VOCAB), unseen) for name, band in text["bands"].items()}
+    # only as targets: as inputs they stay rare
+    target = np.where(np.isin(text["target"], unseen), unseen[0], text["target"])
+    chosen = select(**text | {"bands": changed, "target": target}, sample=1000, seed=0)
+    at = np.isin(target[chosen.rows], unseen)
+    assert not chosen.weights[:, at].any()
+    assert chosen.weights[BANDS.index("half of types input")].sum() > 100

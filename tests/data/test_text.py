@@ -90,6 +90,10 @@ def test_parts_hold_every_document_once_whatever_else_the_corpus_holds():
     assert parts[1][np.unique(packed.documents)].all()
 
 
+def test_an_odd_number_of_windows_takes_one_more_of_the_first_half():
+    assert len(pack_windows(as_tokens([20, 20, 20]), "t", 3, 16, -7, True, 0).tokens) == 3
+
+
 def test_packing_tells_how_many_windows_there_are_and_is_another_text():
     with pytest.raises(RaretokError, match="fills 2 windows of 16 tokens, fewer than windows=3: ask for at most 2"):
         pack_windows(as_tokens([20, 20, 5, 5]), "t", 3, 16, -7, True, 0)

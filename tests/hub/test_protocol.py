@@ -136,7 +136,7 @@ def test_a_busy_hub_is_asked_again(hub, raretok):
     hub.busy = 2
     done = raretok("fetch", "pythia-70m-deduped", "--step", "14000")
     assert done.returncode == 0, done.stderr
-    assert "the hub is busy, or the connection broke: again in 1 s" in done.stderr
+    assert "the hub is busy, or the connection broke: trying again in 1 s" in done.stderr
 
 
 def test_only_the_documents_that_are_asked_for_are_read_and_only_once(hub, raretok, documents, models):
@@ -146,7 +146,9 @@ def test_only_the_documents_that_are_asked_for_are_read_and_only_once(hub, raret
     hub.asked.clear()
     assert "is here: 50 documents" in raretok("fetch", "--corpus", name).stdout
     # of another split no more is read than one block, which tells how its files are packed
-    assert all(part for path, part in hub.downloads() if "c4-train" in path)
+    read = [(path, part) for path, part in hub.downloads() if "en/c4-" in path]
+    assert any("c4-validation" in path for path, _ in read)
+    assert all(part for path, part in read if "c4-train" in path)
     hub.asked.clear()
     read = raretok.python("-c", f"from raretok.data.text import load_corpus; print(load_corpus({name!r}).documents[0])")
     assert read.stdout.strip() == documents[50]
@@ -177,6 +179,9 @@ def test_the_papers_sweep_in_miniature(hub, raretok, tmp_path, models):
     assert "checkpoint" not in last.loc["C14", "why"], last.loc["C14", "why"]
     kept = {p.name for p in (tmp_path / "home" / "hub" / "models--EleutherAI--pythia-410m-deduped").glob("snapshots/*")}
     assert not kept
+    evicted = [json.loads(p.read_text())["bytes"] for p in (tmp_path / "out" / "evicted").glob("pythia-410m*")]
+    assert len(evicted) == 2
+    assert all(evicted)
     assert len(list((tmp_path / "home/hub/models--EleutherAI--pythia-70m-deduped/snapshots").iterdir())) == 2
     hub.asked.clear()
     again = raretok("sweep", "sweep-paper.yml", "--profile", "profile", "--out", "out", HF_HUB_OFFLINE="1")

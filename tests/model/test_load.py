@@ -131,9 +131,18 @@ def test_an_adapter_is_merged_into_its_base(models, tmp_path, use_rslora):
     first = model_digest(entry, None)
     (tmp_path / "adapter" / "adapter_model.safetensors").write_bytes(b"nothing")
     assert model_digest(entry, None) != first
-    with pytest.raises(RaretokError, match="is no adapter for llama"):
+    with pytest.raises(RaretokError, match="cannot be merged into llama"):
         load_model(str(tmp_path / "adapter"), device="cpu")
-    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
+    path = tmp_path / "adapter" / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"revision": "step7"}))
+    with pytest.raises(RaretokError, match=r"adapter_config.json is for revision step7 of .*llama: merge it with peft"):
+        load_model(str(tmp_path / "adapter"), device="cpu")
+    (tmp_path / "adapter" / "adapter_model.safetensors").rename(tmp_path / "adapter" / "other.safetensors")
+    torch.save({}, tmp_path / "adapter" / "adapter_model.bin")
+    with pytest.raises(RaretokError, match=r"has no adapter_model.safetensors: write the adapter again"):
+        model_digest(entry, None)
+    shutil.copy(tmp_path / "adapter" / "other.safetensors", tmp_path / "adapter" / "adapter_model.safetensors")
+    path.write_text("{}")
     with pytest.raises(RaretokError, match="names no base model: write the adapter again"):
         load_model(str(tmp_path / "adapter"), device="cpu")
 

@@ -11,7 +11,7 @@ from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 from raretok import NotApplicable, RaretokError, Study
 from raretok.model.load import bos_id, load_tokenizer
 from raretok.model.registry import ModelEntry
-from raretok.model.tokens import digest_tokenizer, encode, is_word_start, learned_order, show_tokens
+from raretok.model.tokens import digest_tokenizer, encode, is_word_start, learned_order, show_tokens, type_count
 
 MINE = ModelEntry("mine", "path", "mine")
 TEXTS = ["Don't  split   this, or 12345 that.\n\nTwo  lines\tand\ttabs", "ünï – 日本語 😀 x_y"]
@@ -159,8 +159,19 @@ def test_types_are_ranked_as_the_tokenizer_learned_them():
         )
     )
     order = learned_order(PreTrainedTokenizerFast(tokenizer_object=tokenizer), 7)
-    # the alphabet, and a type that no merge makes, share the first rank; the first merge that makes a type counts
-    assert order.tolist() == [0, 0, 0, -3, -1, -2, 0]
+    # neither the alphabet nor a type that no merge makes was learned; the first merge that makes a type counts
+    assert np.array_equal(order, [np.nan, np.nan, np.nan, -3, -1, -2, np.nan], equal_nan=True)
+
+
+def test_merges_with_a_mark_of_continuation_make_types_without_it_inside():
+    made = models.BPE({"a": 0, "##b": 1, "ab": 2}, [("a", "##b")], continuing_subword_prefix="##")
+    order = learned_order(PreTrainedTokenizerFast(tokenizer_object=Tokenizer(made)), 3)
+    assert np.array_equal(order, [np.nan, np.nan, -1], equal_nan=True)
+
+
+def test_a_vocabulary_with_gaps_has_as_many_types_as_its_largest_id_says():
+    gaps = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE({"a": 0, "b": 9}, [])))
+    assert (len(gaps), type_count(gaps)) == (2, 10)
 
 
 def test_frequent_text_is_learned_first():
@@ -177,7 +188,8 @@ def test_frequent_text_is_learned_first():
 
 def test_the_scores_of_a_unigram_tokenizer_rank_its_types():
     tokenizer = Tokenizer(models.Unigram([("<unk>", 0.0), ("a", -2.5), ("b", -1.5)], 0))
-    assert learned_order(PreTrainedTokenizerFast(tokenizer_object=tokenizer), 3).tolist() == [0, -2.5, -1.5]
+    order = learned_order(PreTrainedTokenizerFast(tokenizer_object=tokenizer), 3)
+    assert np.array_equal(order, [np.nan, -2.5, -1.5], equal_nan=True)
 
 
 @pytest.mark.parametrize("made", [models.WordPiece({"[UNK]": 0, "a": 1}), models.BPE({"a": 0}, []), None])

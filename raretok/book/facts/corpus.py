@@ -46,7 +46,7 @@ def _windows(study: Study) -> dict[str, str]:
     """Count the windows, and the positions in the bands that are compared."""
     bands: Any = study.table("effects.bands").set_index("band")
     apart = "No window runs across documents, and each document gives its first window before any gives its second."
-    packed = "Short documents are packed into windows, apart by a mark; no document is in two windows."
+    packed = "Short documents are packed into windows, with a mark between them; no document is in two windows."
     return {
         "cut": packed if study.settings.pack else apart,
         "windows": f"{study.settings.windows:,}",
