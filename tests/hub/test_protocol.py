@@ -156,13 +156,13 @@ def test_only_the_documents_that_are_asked_for_are_read_and_only_once(hub, raret
 
 
 def test_the_papers_sweep_in_miniature(hub, raretok, tmp_path, models):
-    """Its own file with two steps and small windows; the second model's checkpoints go when they are done."""
+    """Its own file with few steps and small windows; the second model's checkpoints go when they are done."""
     plan = yaml.safe_load((ROOT / "sweep-paper.yml").read_text(encoding="utf-8"))
     for entry in plan["studies"]:
         entry |= SMALL | {"corpus": "allenai/c4:en:validation[:200]", "chapters": []}
         if "steps" in entry:
-            entry["steps"] = [0, 143000]
-    plan["studies"][1] |= {"keep": False, "claims": "rank-curve"}
+            entry["steps"] = [0, 14000, 143000]
+    plan["studies"][1] |= {"keep": False, "claims": "rank-curve", "steps": [0, 143000]}
     plan["studies"][2] |= {"claims": "rank-curve"}
     plan["ahead"] = 1
     (tmp_path / "sweep-paper.yml").write_text(yaml.safe_dump(plan))
@@ -174,7 +174,7 @@ def test_the_papers_sweep_in_miniature(hub, raretok, tmp_path, models):
     assert done.returncode == 0, done.stdout + done.stderr
     claims = pd.read_csv(tmp_path / "out" / "claims.csv")
     last = claims[(claims["model"] == "pythia-70m-deduped") & (claims["step"] == 143000)].set_index("id")
-    assert (last.loc["C7", "verdict"] != "not applicable", last.loc["C7", "n"]) == (True, 2)
+    assert (last.loc["C7", "verdict"] != "not applicable", last.loc["C7", "n"]) == (True, 3)
     # the small random model has few neurons to compare, but checkpoints it has
     assert "checkpoint" not in last.loc["C14", "why"], last.loc["C14", "why"]
     kept = {p.name for p in (tmp_path / "home" / "hub" / "models--EleutherAI--pythia-410m-deduped").glob("snapshots/*")}
@@ -182,8 +182,12 @@ def test_the_papers_sweep_in_miniature(hub, raretok, tmp_path, models):
     evicted = [json.loads(p.read_text())["bytes"] for p in (tmp_path / "out" / "evicted").glob("pythia-410m*")]
     assert len(evicted) == 2
     assert all(evicted)
-    assert len(list((tmp_path / "home/hub/models--EleutherAI--pythia-70m-deduped/snapshots").iterdir())) == 2
+    assert len(list((tmp_path / "home/hub/models--EleutherAI--pythia-70m-deduped/snapshots").iterdir())) == 3
     hub.asked.clear()
+    sizes = [f"--{name}={value}" for name, value in SMALL.items()]
+    emerged = raretok("emergence", "pythia-70m-deduped", "--corpus", "allenai/c4:en:validation[:200]", *sizes)
+    assert emerged.returncode == 0, emerged.stderr
+    assert "reliability" in emerged.stdout
     again = raretok("sweep", "sweep-paper.yml", "--profile", "profile", "--out", "out", HF_HUB_OFFLINE="1")
     assert again.returncode == 0, again.stdout + again.stderr
     assert hub.asked == []
