@@ -24,7 +24,7 @@ book: $(VENV)/.book $(MEASURED)
 	@echo "The book is at $(CURDIR)/_build/html/index.html"
 
 test: $(VENV)/.dev book
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadfile
 
 # The lines of the package that tests meet: at least nine in ten, and every error that it raises.
 coverage: $(VENV)/.dev book

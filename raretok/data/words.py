@@ -14,6 +14,8 @@ from numpy import ndarray
 from raretok.data import packages
 from raretok.errors import RaretokError
 
+LEAST = 1e-7
+"""Least frequency of a word that is used: what is rarer is known too badly to rank types by."""
 _WORD = re.compile(r" ?[^\W\d_]+(?:['’][^\W\d_]+)*")
 
 
@@ -74,4 +76,5 @@ def english_words() -> dict[str, float]:
     if header != {"format": "cB", "version": 1}:
         raise RaretokError(f"the list of words is of format {header}: run `raretok fetch --embedded`")
     # Level k holds the words that make up 10^(−k/100) of a text.
-    return {word: 10 ** (-level / 100) for level, words in enumerate(levels) for word in words}
+    used = ((10 ** (-level / 100), words) for level, words in enumerate(levels))
+    return {word: frequency for frequency, words in used if frequency >= LEAST for word in words}

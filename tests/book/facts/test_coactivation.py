@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from raretok import Study
 from raretok.book.facts import coactivation
 from raretok.charts import coactivation as charts
+from raretok.claims.wording import number
 from raretok.findings.groups import headline
 
 SETTINGS = {"windows": 120, "length": 64, "sample": 300, "device": "cpu"}
@@ -77,7 +78,8 @@ def test_pairs_are_counted_and_averaged(study, numbers):
 def test_contexts_and_clusters_are_those_of_the_tables(study, numbers):
     group = numbers["group"]
     row = study.coactivation.by_context().set_index(["group", "statistic"]).loc[(group, "within_r")]
-    assert numbers["within_r_contexts"].startswith(f"{row['rare']:.3g} at rare targets and {row['matched']:.3g} at")
+    rare, matched = number(row["rare"]), number(row["matched"])
+    assert numbers["within_r_contexts"].startswith(f"{rare} at rare targets and {matched} at")
     clusters = study.coactivation.clusters().set_index(["group", "resolution"])
     assert numbers["q"] == f"{clusters.loc[(group, 1.0), 'q']:.3f}"
 
