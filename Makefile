@@ -6,6 +6,8 @@ INSTALL := $(if $(shell command -v uv),uv pip install --quiet --python $(BIN)/py
 # Named by what the results come from: another revision of it measures again.
 SOURCES := $(shell find raretok models constraints.txt -type f -not -name '*.pyc' | sort)
 MEASURED := $(or $(RARETOK_STORE),.raretok)/.measured-$(shell cat $(SOURCES) | sha256sum | cut -c1-16)
+# Tests of three files at once, for some wait for processes that they start; in the order of tests/conftest.py.
+AT_ONCE := -n 3 --dist loadfile --no-loadscope-reorder
 export HF_HUB_OFFLINE ?= 1
 export HF_HUB_DISABLE_TELEMETRY = 1
 export TOKENIZERS_PARALLELISM = true
@@ -24,12 +26,12 @@ book: $(VENV)/.book $(MEASURED)
 	@echo "The book is at $(CURDIR)/_build/html/index.html"
 
 test: $(VENV)/.dev book
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 3 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest $(AT_ONCE)
 
 # The lines of the package that tests meet: at least nine in ten, and every error that it raises.
 coverage: $(VENV)/.dev book
 	$(BIN)/coverage erase
-	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest $(AT_ONCE)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage json --quiet -o _build/coverage.json
 	$(BIN)/python tests/unmet.py _build/coverage.json

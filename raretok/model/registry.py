@@ -10,7 +10,6 @@ from raretok.data import packages as embedded
 from raretok.errors import RaretokError
 from raretok.repository import MODELS as MODELS_FOLDER
 
-"""Folder of the models that ship with the book."""
 ADAPTER = "adapter_config.json"
 """Name of the file that makes a folder an adapter, such as LoRA's, for a base model."""
 ADAPTED = "adapter_model.safetensors"
